@@ -1,0 +1,1 @@
+"""The record contract as data, and the code that compiles it."""
