@@ -49,8 +49,8 @@ class ApiError:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with (files("schemas") / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+    text = (files("schemas") / "tables" / f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 @cache
