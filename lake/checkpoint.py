@@ -1,0 +1,53 @@
+"""Checkpoints: the state of a ledger as one Parquet file, so that a start need not read every entry.
+
+A row is a blob, a slice, a file or a drift count: `kind` says which, `key` names it, `fields` holds it as JSON.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake.entries import BlobState, DriftCount, FileState, SliceState, State
+
+_SCHEMA = pa.schema([("kind", pa.string()), ("key", pa.string()), ("fields", pa.string())])
+
+
+def write(state: State) -> bytes:
+    """Encodes a state."""
+    kinds, keys, fields = zip(*_rows(state), strict=True) if state.version else ((), (), ())
+    table = pa.table([kinds, keys, [msgspec.json.encode(f) for f in fields]], schema=_SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _rows(state: State) -> Iterator[tuple[str, str, msgspec.Struct]]:
+    for content_id, blob in state.blobs.items():
+        yield "blob", content_id, blob
+    for one in state.slices.values():
+        yield "slice", "", one
+    for key, file in state.files.items():
+        yield "file", key, file
+    for (table, member, json_type), count in state.drift.items():
+        yield "drift", "", DriftCount(table, member, json_type, count)
+
+
+def read(data: bytes, version: int) -> State:
+    """Decodes the state that `write` encoded; `version` is the number of the last entry in it."""
+    state = State()
+    state.version = version
+    for row in pq.read_table(pa.BufferReader(data)).to_pylist():
+        fields = row["fields"]
+        if row["kind"] == "blob":
+            state.blobs[row["key"]] = msgspec.json.decode(fields, type=BlobState)
+        elif row["kind"] == "slice":
+            one = msgspec.json.decode(fields, type=SliceState)
+            state.slices[one.content_type, one.start] = one
+        elif row["kind"] == "file":
+            state.files[row["key"]] = msgspec.json.decode(fields, type=FileState)
+        else:
+            d = msgspec.json.decode(fields, type=DriftCount)
+            state.drift[d.table, d.member, d.json_type] = d.count
+    return state

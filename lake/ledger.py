@@ -1,0 +1,89 @@
+"""The ledger: one append-only log a tenant, under `_ledger/`, and the proof of what the lake holds.
+
+append ── make the entry ── put-if-absent at n+1 ── won: it is committed
+               └─────────── read what came in between ── lost
+"""
+
+from collections.abc import Callable, Iterator
+from threading import RLock
+
+import msgspec
+
+from lake import checkpoint, layout
+from lake.entries import Entry, State, decode_entry
+from lake.storage import LakeError, Storage
+
+CHECKPOINT_EVERY = 256
+
+
+class Ledger:
+    """One tenant's log. Shared by the threads of a process; other processes meet it in the store."""
+
+    def __init__(self, storage: Storage, tenant: str) -> None:
+        self.storage = storage
+        self.tenant = tenant
+        self.lock = RLock()
+        self.state = State()
+        self._load_checkpoint()
+        self.refresh()
+
+    def _load_checkpoint(self) -> None:
+        found = [o.key for o in self.storage.list(layout.checkpoints(self.tenant)) if o.key.endswith(".parquet")]
+        if found:
+            newest = max(found, key=layout.number_of)
+            self.state = checkpoint.read(self.storage.get(newest), layout.number_of(newest))
+
+    def refresh(self) -> None:
+        """Reads the entries that came since the last look."""
+        with self.lock:
+            while (entry := self._read(self.state.version + 1)) is not None:
+                self.state.apply(entry)
+
+    def _read(self, number: int) -> Entry | None:
+        try:
+            return decode_entry(self.storage.get(layout.entry(self.tenant, number)))
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            key = layout.entry(self.tenant, number)
+            raise LakeError(
+                f"ledger entry {key!r} in {self.storage.uri!r} cannot be read ({error}): "
+                "it was damaged or written by a newer auditlake; restore it before anything else runs"
+            ) from error
+
+    def append(self, make: Callable[[State], Entry | None]) -> Entry | None:
+        """Commits the entry that `make` gives for the newest state, and returns it; None where it gives none.
+
+        `make` is asked again whenever somebody else's entry came first.
+        """
+        with self.lock:
+            while True:
+                self.refresh()
+                entry = make(self.state)
+                if entry is None:
+                    return None
+                number = self.state.version + 1
+                if self.storage.put_if_absent(layout.entry(self.tenant, number), msgspec.json.encode(entry)):
+                    self.state.apply(entry)
+                    self._checkpoint()
+                    return entry
+
+    def _checkpoint(self) -> None:
+        if self.state.version % CHECKPOINT_EVERY == 0:
+            key = layout.checkpoint(self.tenant, self.state.version)
+            self.storage.put_if_absent(key, checkpoint.write(self.state))
+
+
+def read_entries(storage: Storage, tenant: str) -> Iterator[tuple[int, Entry | msgspec.MsgspecError]]:
+    """Yields every entry of a tenant with its number, in order; an unreadable one as its error."""
+    for stored in storage.list(layout.entries(tenant)):
+        number = layout.number_of(stored.key)
+        try:
+            yield number, decode_entry(storage.get(stored.key))
+        except msgspec.MsgspecError as error:
+            yield number, error
+
+
+def tenants(storage: Storage) -> list[str]:
+    """Lists the tenants that have a ledger in a lake."""
+    return sorted({t for o in storage.list(layout.LEDGER) if (t := layout.tenant_of(o.key))})
