@@ -22,8 +22,8 @@ Partition = tuple[str, str]
 class CommittedIds:
     """Ids of the committed rows that a new record could repeat.
 
-    A repeat has the same CreationTime, so the same table and date; files of that partition are looked at. All files that
-    were committed while the service may still hold their blobs are looked at too, whatever their partition.
+    A repeat has the same CreationTime, so the same table and date; files of that partition are looked at. All files
+    that were committed while the service may still hold their blobs are looked at too, whatever their partition.
     """
 
     def __init__(self, storage: Storage) -> None:

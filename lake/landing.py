@@ -268,7 +268,8 @@ def _with_content(table: str, batch: pa.RecordBatch, blob: ContentBlob) -> pa.Re
 
 
 def _day_numbers(batch: pa.RecordBatch) -> np.ndarray:
-    return batch["CreationTime"].cast(pa.int64()).to_numpy() // _DAY_MICROS
+    micros: np.ndarray = batch["CreationTime"].cast(pa.int64()).to_numpy()
+    return micros // _DAY_MICROS
 
 
 def _day(number: int) -> date:

@@ -1,8 +1,8 @@
 """Where a lake lives: whole objects under slash-separated keys.
 
 One interface for local disk and object stores. What it asks of a store: an object is whole or absent, also after a
-power cut, and `put_if_absent` has one winner however many try. Both are one request on GCS (`ifGenerationMatch=0`), S3 and
-Azure (`If-None-Match: *`); `docs/decisions/0004-storage-interface.md` holds the evidence.
+power cut, and `put_if_absent` has one winner however many try. Both are one request on GCS (`ifGenerationMatch=0`), on
+S3 and on Azure (`If-None-Match: *`); `docs/decisions/0004-storage-interface.md` holds the evidence.
 """
 
 import os

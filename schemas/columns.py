@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.fit import CANONICAL_TIME_LENGTH, EXACT_DOUBLE
+from schemas.fit import EXACT_DOUBLE
 from schemas.model import Column, Table
-from schemas.times import parse_wire, to_micros
+from schemas.times import format_wire, parse_wire, to_micros
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 _SCALARS = {
@@ -104,7 +104,7 @@ def _build_timestamp(column: Column, values: Sequence[Any]) -> Built:
     if any(t is None and v is not None for t, v in zip(times, values, strict=True)):
         raise UnfitError(column.name)
     array = pa.array([None if t is None else to_micros(t) for t in times], TIMESTAMP)
-    odd = {n: msgspec.json.encode(v) for n, v in enumerate(values) if v and len(v) != CANONICAL_TIME_LENGTH}
+    odd = {n: msgspec.json.encode(values[n]) for n, t in enumerate(times) if t and format_wire(t) != values[n]}
     return Built(array, _present(array), odd)
 
 

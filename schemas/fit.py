@@ -13,11 +13,10 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple, NoReturn
 
 from schemas.model import Column, Table
-from schemas.times import parse_wire, to_micros
+from schemas.times import format_wire, parse_wire, to_micros
 
 LONG = range(-(2**63), 2**63)
 EXACT_DOUBLE = 2**53
-CANONICAL_TIME_LENGTH = len("2026-11-20T08:15:31")
 _SPACE = " \t\n\r"
 
 
@@ -259,7 +258,7 @@ def _fit_timestamp(column: Column, value: Any, _raw: str) -> Fitted:
     time = parse_wire(value) if isinstance(value, str) and not isinstance(value, HugeInteger) else None
     if time is None:
         return _misfit(column, value)
-    return Fitted(to_micros(time), len(value) == CANONICAL_TIME_LENGTH)
+    return Fitted(to_micros(time), value == format_wire(time))
 
 
 def _fit_json(column: Column, value: Any, raw: str) -> Fitted:

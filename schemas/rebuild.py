@@ -1,13 +1,13 @@
 """From a row back to the record it was, equal as a JSON value."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from schemas.fit import members
 from schemas.model import Column, Table
+from schemas.times import format_wire
 
 
 def rebuild(table: Table, row: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def _text(column: Column, value: Any) -> str:
 
 def _plain(column: Column, value: Any) -> Any:
     if column.kind == "timestamp":
-        return _canonical(value)
+        return format_wire(value)  # other forms stand in `_extra`
     if column.kind == "map":
         name, content = column.wire
         pairs = value.items() if isinstance(value, Mapping) else value
@@ -44,8 +44,3 @@ def _plain(column: Column, value: Any) -> Any:
     if column.kind == "records":
         return [{f.name: _plain(f, v[f.name]) for f in column.fields if v[f.name] is not None} for v in value]
     return value
-
-
-def _canonical(time: datetime) -> str:
-    """Writes a time as the service does: whole seconds, UTC, no zone. Other forms stand in `_extra`."""
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from re import compile as regex
 
-_WIRE = regex(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?")
+_WIRE = regex(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|z|[+-]\d\d:\d\d)?")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -29,16 +29,17 @@ class TimeRange:
 def parse_wire(text: str) -> datetime | None:
     """Reads a time as the service writes it, or None where it is none.
 
-    No zone means UTC. Digits past microseconds are cut. Source: activity API schema, `CreationTime`; section 12 drift.
+    No zone means UTC. Digits past microseconds are cut. The service writes `2026-11-20T08:15:31`; a blank for the T, a
+    zone, fractions and missing seconds are read too. Source: Management Activity API schema, `CreationTime`.
     """
     match = _WIRE.fullmatch(text)
     if match is None or not text.isascii():
         return None
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     microsecond = int((match[7] or "0").ljust(6, "0")[:6])
     try:
         naive = datetime(year, month, day, hour, minute, second, microsecond, tzinfo=UTC)
-        if match[8] in (None, "Z"):
+        if match[8] in (None, "Z", "z"):
             return naive
         sign = -1 if match[8][0] == "-" else 1
         return naive - sign * timedelta(hours=int(match[8][1:3]), minutes=int(match[8][4:6]))
@@ -46,9 +47,9 @@ def parse_wire(text: str) -> datetime | None:
         return None
 
 
-def format_request(time: datetime) -> str:
-    """Writes a time as a request parameter: whole seconds, no zone, UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def format_wire(time: datetime) -> str:
+    """Writes a time as records and requests do: whole seconds, no zone, UTC."""
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def format_utc(time: datetime) -> str:
