@@ -23,7 +23,7 @@ setup(
         "msal>=1.35,<2",
         "msgspec>=0.19,<1",
         "numpy>=1.26,<3",
-        "pyarrow>=18,<26",
+        "pyarrow>=25,<26",
         "pyjwt[crypto]>=2.8,<3",
         "requests>=2.32.4,<3",
         "starlette>=0.40,<2",

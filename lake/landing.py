@@ -117,8 +117,8 @@ class Unit:
         self._held_bytes = 0
         self._parts: list[_Part] = []
 
-    def add(self, blob: ContentBlob, body: bytes) -> None:
-        """Decodes a blob and keeps its rows.
+    def add(self, blob: ContentBlob, body: bytes) -> int:
+        """Decodes a blob and keeps its rows; returns how many records it held.
 
         Raises:
           NotAnArrayError: The body is no array of records; nothing of it was kept.
@@ -127,6 +127,7 @@ class Unit:
         for decoded in decode_blob(body):
             self._add_piece(counts, decoded)
         self._landed[blob.content_id] = counts
+        return counts.records
 
     def add_failed(self, blob: ContentBlob, error: str, *, expired: bool = False) -> None:
         """Notes a blob that could not be had."""

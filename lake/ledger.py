@@ -51,6 +51,13 @@ class Ledger:
                 "it was damaged or written by a newer auditlake; restore it before anything else runs"
             ) from error
 
+    def entries_after(self, number: int) -> Iterator[Entry]:
+        """Yields the entries from `number` + 1 to the newest one."""
+        self.refresh()
+        for later in range(number + 1, self.state.version + 1):
+            if (entry := self._read(later)) is not None:
+                yield entry
+
     def append(self, make: Callable[[State], Entry | None]) -> Entry | None:
         """Commits the entry that `make` gives for the newest state, and returns it; None where it gives none.
 

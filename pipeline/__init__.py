@@ -1,1 +1,1 @@
-"""pipeline"""
+"""Puts it together: graph, configuration, command line. Imported by nothing."""

@@ -1,0 +1,140 @@
+"""`auditlake backfill`: plan, prepare, run the graph, sum up."""
+
+import json
+import time
+from argparse import ArgumentError, Namespace
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+from uuid import uuid4
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+
+from lake.landing import open_tenant
+from lake.storage import LakeError, open_storage
+from o365.activity import first_content_note
+from pipeline.config import load_config
+from pipeline.errors import UsageError
+from pipeline.graph import land_feeds
+from pipeline.plan import TenantPlan, make_plans, parse_span, prepare
+from pipeline.progress import live_progress
+from pipeline.summary import Summary, add_entries, add_failures, describe, to_json
+from schemas.times import format_utc
+from transforms.elements import Feed
+from transforms.grid import ticks_of
+
+
+def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+      UsageError: The command was used wrongly; nothing was changed.
+      LakeError: The lake cannot be read or written.
+    """
+    options = beam_options(beam_args)
+    config = load_config(vars(args), environ)
+    now = datetime.now(UTC)
+    span = parse_span(args.start, args.end, now)
+    _check_writable(config.lake)
+    run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    plans = make_plans(config.connections, config.lake, span, run_id, now)
+    if args.dry_run:
+        return _show_plans(plans, out)
+    summary = _run_plans(plans, Summary(open_storage(config.lake).uri, run_id), config.lake, now, options)
+    if args.json:
+        print(json.dumps(to_json(summary)), file=out)
+    else:
+        if summary.subscribed:
+            print(f"started subscriptions: {', '.join(summary.subscribed)}. {first_content_note()}", file=out)
+        print(describe(summary), file=out)
+    return 2 if all(_is_misconfigured(p) for p in plans) else summary.exit_code
+
+
+def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Reads Beam's own options, and takes no word that none of them knows; Beam itself would drop it.
+
+    DirectRunner means the in-process runner by its own name: left to choose, Beam first tries to download another.
+
+    Raises:
+      UsageError: An option is unknown, or its value is not one it takes.
+    """
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    for options in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(parser)
+    try:
+        _, unknown = parser.parse_known_args(list(beam_args))
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
+    if unknown:
+        secret = unknown[0].startswith("--client-secret")
+        hint = ": a secret is no option; set AUDITLAKE_CLIENT_SECRET or name --client-secret-file" if secret else ""
+        shown = unknown[0].partition("=")[0]
+        raise UsageError(f"unknown option {shown!r}{hint}; see auditlake backfill --help")
+    found = PipelineOptions([*beam_args, "--no_save_main_session"])
+    standard = found.view_as(StandardOptions)
+    if standard.runner in (None, "DirectRunner"):
+        standard.runner = "FnApiRunner"
+    return found
+
+
+def _check_writable(uri: str) -> None:
+    """Tries the lake before anything is asked of the service."""
+    storage = open_storage(uri)
+    key = f"_staging/probe-{uuid4().hex}"
+    try:
+        storage.put(key, b"")
+        storage.delete(key)
+    except LakeError as error:
+        raise UsageError(f"the lake {uri!r} cannot be written: {error}") from error
+
+
+def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
+    for plan in plans:
+        print(f"tenant {plan.connection.name} ({plan.connection.tenant_id})", file=out)
+        for failure in plan.failures:
+            print(f"  cannot be reached: {failure.message}", file=out)
+        for feed in plan.feeds:
+            span = f"{format_utc(feed.time_range.start)} to {format_utc(feed.time_range.end)}"
+            start = ", would be subscribed" if feed.content_type in plan.subscribe else ""
+            print(f"  {feed.content_type}: {span}, {_slices([feed])} slices to list{start}", file=out)
+        for content_type, stretches in plan.lost.items():
+            for s in stretches:
+                print(f"  {content_type}: {format_utc(s.start)} to {format_utc(s.end)} is older than kept", file=out)
+    print("dry run: nothing was started, listed or landed", file=out)
+    return 1 if any(p.failures for p in plans) else 0
+
+
+def _run_plans(
+    plans: Sequence[TenantPlan], summary: Summary, lake: str, now: datetime, options: PipelineOptions
+) -> Summary:
+    started = time.monotonic()
+    for plan in plans:
+        prepare(plan, now)
+        add_failures(summary, plan.failures)
+        summary.subscribed += [f"{plan.connection.name} {t}" for t in plan.subscribe]
+    _run_graph([f for p in plans for f in p.feeds], summary.run, options)
+    summary.seconds = time.monotonic() - started
+    for plan in plans:
+        ledger = open_tenant(lake, plan.connection.tenant_id).ledger
+        add_entries(summary, plan.connection.name, ledger.entries_after(plan.base))
+    return summary
+
+
+def _run_graph(feeds: Sequence[Feed], run_id: str, options: PipelineOptions) -> None:
+    if not feeds:
+        return
+    connections = list(dict.fromkeys(f.connection for f in feeds))
+    with live_progress(run_id, _slices(feeds), connections):
+        p = beam.Pipeline(options=options)
+        land_feeds(p, feeds)
+        p.run().wait_until_finish()
+
+
+def _slices(feeds: Sequence[Feed]) -> int:
+    return sum(int(ticks_of(f.time_range).size()) for f in feeds)
+
+
+def _is_misconfigured(plan: TenantPlan) -> bool:
+    return any(f.content_type is None and f.is_config for f in plan.failures)

@@ -1,0 +1,214 @@
+"""The command line. Exit codes: 0 complete, 1 finished with something missing, 2 wrong use."""
+
+import json
+import logging
+import os
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from pipeline.config import DEFAULT_FILE, SECRET_ENV, SETTINGS, find_lake
+from pipeline.errors import UsageError
+
+# Each command imports what it runs when it runs: --help and query must not wait for Beam.
+
+_EXAMPLES = """\
+examples:
+  auditlake emulate -- auditlake backfill --lake ./lake --start -7d    try it without a tenant
+  auditlake backfill --lake ./lake --start auto                        land what is new since the last run
+  auditlake verify --lake ./lake                                       prove that nothing is missing
+  auditlake query --lake ./lake "select Operation, count(*) from audit group by all order by 2 desc limit 10"
+  auditlake export --lake ./lake --where "UserId = 'adele@contoso.com'" > records.ndjson
+"""
+_BACKFILL = f"""\
+Times are ISO 8601 (UTC unless they name a zone), a time back such as -7d, -12h or -90m, `now`, or, for the start,
+`auto`: where the ledger left off, and everything the service keeps on an empty lake.
+
+examples:
+  auditlake backfill --lake ./lake --start -7d
+  auditlake backfill --lake ./lake --start 2026-11-20 --end 2026-11-21T12:00:00Z
+  auditlake backfill --config {DEFAULT_FILE} --start auto --dry-run
+
+The secret comes by environment or file only: set {SECRET_ENV}, or name --client-secret-file or --certificate-file.
+Options of Apache Beam, such as --runner=FlinkRunner, pass through; without any, everything runs in this process.
+"""
+
+
+class _Parser(ArgumentParser):
+    """Takes no abbreviations, and gives its errors to `main`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> Any:
+        """Raises instead of printing the usage."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(
+        prog="auditlake",
+        description="Lands Microsoft 365 audit records as typed Parquet, each once, and proves it.",
+        epilog=_EXAMPLES,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, run: Callable[..., int], summary: str, **kwargs: Any) -> ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", **kwargs)
+        added.set_defaults(run=run, name=name)
+        return added
+
+    _add_backfill(command("backfill", _backfill, "land what the feed has and the lake does not", epilog=_BACKFILL))
+    _add_emulate(command("emulate", _emulate, "run a faithful local service with made-up or given records"))
+    _add_lake(command("verify", _verify, "prove from the lake alone that nothing is missing, doubled or changed"))
+    _add_lake(command("status", _status, "show how far each feed is landed"))
+    query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)"))
+    query.add_argument("sql", help="a SELECT over audit, a table, or the ledger_* views")
+    query.add_argument("--csv", action="store_true", help="print comma-separated values")
+    schema = command("schema", _schema, "show tables and columns")
+    schema.add_argument("table", nargs="?", help="one table (all)")
+    schema.add_argument("--form", choices=("text", "avro", "ddl"), default="text", help="how to show it (text)")
+    export = command("export", _export, "print records as they were, rebuilt from their rows, as NDJSON")
+    _add_lake(export, json_option=False)
+    export.add_argument("--where", metavar="SQL", help="only rows that meet this condition")
+    return parser
+
+
+def _add_lake(parser: ArgumentParser, *, json_option: bool = True) -> ArgumentParser:
+    parser.add_argument("--lake", metavar="URI", help="the lake: a folder (AUDITLAKE_LAKE)")
+    if json_option:
+        parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    return parser
+
+
+def _add_backfill(parser: ArgumentParser) -> None:
+    _add_lake(parser)
+    parser.add_argument("--start", metavar="T", default="auto", help="available time from (auto)")
+    parser.add_argument("--end", metavar="T", default="now", help="available time up to (now)")
+    parser.add_argument("--config", metavar="FILE", help=f"settings of one or more tenants ({DEFAULT_FILE} if there)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    group = parser.add_argument_group("tenant", "each also as AUDITLAKE_… in the environment; a flag wins")
+    for setting in SETTINGS:
+        group.add_argument(setting.flag, metavar=setting.key.rpartition("_")[2].upper(), help=setting.help)
+
+
+def _add_emulate(parser: ArgumentParser) -> None:
+    from emulator.cli import add_arguments
+
+    add_arguments(parser)
+
+
+def _backfill(args: Namespace) -> int:
+    # Beam warns at import about extras that this program does not use, and prints a traceback for what this program
+    # says in one sentence.
+    logging.disable(logging.WARNING)
+    run = import_module("pipeline.backfill").run
+    logging.disable(logging.NOTSET)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    code: int = run(args, args.rest, os.environ, sys.stdout)
+    return code
+
+
+def _emulate(args: Namespace) -> int:
+    from emulator.cli import run
+
+    code: int = run(args, json_output=args.json)
+    return code
+
+
+def _storage(args: Namespace) -> Any:
+    from lake.storage import open_storage
+
+    return open_storage(find_lake(args.lake, os.environ))
+
+
+def _verify(args: Namespace) -> int:
+    from lake.verify import describe, to_json, verify
+
+    found = verify(_storage(args))
+    print(json.dumps(to_json(found)) if args.json else describe(found))
+    return 1 if found.problems else 0
+
+
+def _status(args: Namespace) -> int:
+    from lake.status import describe, status, to_json
+
+    found = status(_storage(args))
+    print(json.dumps(to_json(found)) if args.json else describe(found))
+    return 0
+
+
+def _query(args: Namespace) -> int:
+    from lake.query import render, run_query
+
+    form = "json" if args.json else "csv" if args.csv else "text"
+    for line in render(run_query(_storage(args), args.sql), form):
+        print(line)
+    return 0
+
+
+def _schema(args: Namespace) -> int:
+    from lake.schema_text import describe_schema
+    from schemas.model import tables
+
+    if args.table and args.table not in tables():
+        raise UsageError(f"there is no table {args.table!r}: expected one of {', '.join(tables())}")
+    print(describe_schema(args.table, args.form))
+    return 0
+
+
+def _export(args: Namespace) -> int:
+    from lake.export import export
+
+    for line in export(_storage(args), args.where):
+        print(line)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return _run(own, command)
+    except KeyboardInterrupt:
+        print("auditlake: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parse(words: list[str], command: list[str]) -> Namespace:
+    args, rest = _parser().parse_known_args(words)
+    args.rest = rest
+    args.command = command
+    if args.rest and args.name != "backfill":
+        raise UsageError(f"unknown option {args.rest[0].partition('=')[0]!r}; see auditlake {args.name} --help")
+    if command and args.name != "emulate":
+        raise UsageError(f"{command[0]!r} after -- is of use only with emulate")
+    return args
+
+
+def _run(words: list[str], command: list[str]) -> int:
+    from lake.storage import LakeError
+    from o365.errors import ActivityError, ConfigError
+
+    try:
+        args = _parse(words, command)
+        code: int = args.run(args)
+    except (UsageError, ConfigError) as error:
+        return _fail(error, 2)
+    except (ActivityError, LakeError) as error:
+        return _fail(error, 1)
+    return code
+
+
+def _fail(error: Exception, code: int) -> int:
+    # Beam adds the step's name to what was raised inside a step.
+    print(f"auditlake: {str(error).partition(' [while running')[0]}", file=sys.stderr)
+    return code

@@ -1,0 +1,128 @@
+"""What a run did, from its entries in the ledger: numbers, what is missing, what to run next."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from lake import layout
+from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, Entry, Listing
+from pipeline.plan import Failure
+from schemas.times import format_utc
+
+SHOWN = 5
+
+
+@dataclass(slots=True)
+class Summary:
+    """The figures of a run. `missing` names, one sentence each, what the run could not have."""
+
+    lake: str
+    run: str
+    seconds: float = 0.0
+    slices: int = 0
+    blobs_listed: int = 0
+    blobs: Counter[str] = field(default_factory=Counter)
+    records: int = 0
+    duplicates: int = 0
+    rejects: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    drift: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    file_bytes: int = 0
+    subscribed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a complete run, 1 where something is missing."""
+        return 1 if self.missing else 0
+
+
+def add_failures(summary: Summary, failures: Iterable[Failure]) -> None:
+    """Adds tenants and feeds that could not be prepared."""
+    for f in failures:
+        what = f"{f.tenant} {f.content_type}" if f.content_type else f"tenant {f.tenant}"
+        summary.missing.append(f"{what}: {f.message}")
+
+
+def add_entries(summary: Summary, tenant: str, entries: Iterable[Entry]) -> None:
+    """Adds a tenant's entries of the run."""
+    unlisted: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries:
+        if entry.run != summary.run:
+            continue
+        if isinstance(entry, Listing):
+            for s in entry.slices:
+                summary.slices += s.outcome == LISTED
+                summary.blobs_listed += s.blobs
+                if s.outcome != LISTED:
+                    stretch = unlisted.setdefault((entry.content_type, s.outcome, s.cause or ""), [])
+                    stretch += [format_utc(s.start), format_utc(s.end)]
+            continue
+        for b in entry.blobs:
+            summary.blobs[b.status] += 1
+            summary.records += b.records
+            summary.duplicates += b.duplicates
+            summary.rejects += b.rejects
+            if b.status in (EXPIRED, FAILED):
+                summary.missing.append(f"{tenant} {entry.content_type}: blob {b.content_id} {b.status}: {b.error}")
+        for ref in entry.files:
+            where = layout.partition_of(ref.key)
+            summary.files += 1
+            summary.file_bytes += ref.size
+            if where:
+                summary.rows[where[0]] += ref.rows
+        summary.drift.update({f"{d.table}.{d.member} ({d.json_type})": d.count for d in entry.drift})
+    for (content_type, outcome, cause), times in unlisted.items():
+        word = "lost" if outcome == LOST else "not listed"
+        summary.missing.append(f"{tenant} {content_type}: {word} {min(times)} to {max(times)}: {cause}")
+
+
+def to_json(summary: Summary) -> dict[str, object]:
+    """Gives the summary as one JSON object."""
+    return asdict(summary) | {"complete": not summary.missing}
+
+
+def describe(summary: Summary) -> str:
+    """Gives the summary as a person reads it."""
+    rows = sum(summary.rows.values())
+    lines = [f"{summary.slices:,} slices listed, {summary.blobs_listed:,} blobs in them"]
+    if not summary.blobs:
+        lines.append(
+            "nothing new: the lake has every blob that was listed" if not summary.missing else "nothing landed"
+        )
+    else:
+        outcomes = ", ".join(f"{summary.blobs[s]:,} {s}" for s in (LANDED, EXPIRED, FAILED) if summary.blobs[s])
+        rate = summary.records / summary.seconds if summary.seconds else 0
+        lines += [
+            f"blobs      {outcomes}",
+            f"records    {summary.records:,} = {rows:,} new rows + {summary.duplicates:,} duplicates"
+            f" + {summary.rejects:,} rejected",
+            f"files      {summary.files:,}, {_size(summary.file_bytes)}, in {summary.seconds:.1f} s"
+            f" ({rate:,.0f} records/s)",
+        ]
+        width = max((len(t) for t in summary.rows), default=0)
+        lines += [f"  {table:<{width}}  {count:>10,} rows" for table, count in sorted(summary.rows.items()) if count]
+    if summary.drift:
+        lines.append(f"drift      {sum(summary.drift.values()):,} members kept in _extra, most of all:")
+        lines += [f"  {what}  {count:,}" for what, count in summary.drift.most_common(SHOWN)]
+    if summary.rejects:
+        lines.append(f"rejected   {summary.rejects:,} broken records, whole, under {summary.lake}/rejected/")
+    if summary.missing:
+        lines.append("missing")
+        lines += [f"  {sentence}" for sentence in summary.missing[: 4 * SHOWN]]
+        if len(summary.missing) > 4 * SHOWN:
+            lines.append(f"  and {len(summary.missing) - 4 * SHOWN:,} more: --json lists them all")
+    lines.append(f"lake       {summary.lake}")
+    again = "run the same command again for what is missing; " if summary.missing else ""
+    lines.append(f"next       {again}auditlake verify --lake {summary.lake}")
+    return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

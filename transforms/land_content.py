@@ -1,0 +1,127 @@
+"""Lands units: fetch, decode, stage, commit, publish; the commit of each unit stands on its own.
+
+ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows ── one ledger entry ── UnitOutcome
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from lake.entries import EXPIRED, FAILED, LANDED, Landing
+from lake.landing import TenantLake, Unit, open_tenant
+from o365.activity import ActivityClient
+from o365.clients import client_for
+from o365.errors import ActivityError, SkippableError
+from schemas.decode import NotAnArrayError
+from schemas.feed import ContentBlob
+from transforms.elements import ContentUnit, UnitOutcome
+from transforms.tally import count
+
+FETCH_THREADS = 8
+
+
+class LandContent(beam.PTransform[beam.PCollection[ContentUnit], beam.PCollection[UnitOutcome]]):
+    """Lands units of content blobs in the lake.
+
+    Input: PCollection[ContentUnit], bounded or not. Output: PCollection[UnitOutcome]. Delivery: effectively once; the
+    ledger entry is the commit. Timestamps: kept. Memory: FETCH_THREADS blobs and the rows of one unit. A blob that
+    cannot be had is recorded with its error and does not stop the others.
+    """
+
+    def expand(self, units: beam.PCollection[ContentUnit]) -> beam.PCollection[UnitOutcome]:
+        """Wires the stage."""
+        outcomes: beam.PCollection[UnitOutcome] = units | "Land units" >> beam.ParDo(_LandContentFn())
+        return outcomes
+
+
+class _LandContentFn(beam.DoFn):
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        names = {
+            "landed": "blobs_landed",
+            "expired": "blobs_expired",
+            "failed": "blobs_failed",
+            "records": "records_decoded",
+            "rows": "rows_landed",
+            "duplicates": "records_repeated",
+            "rejects": "records_rejected",
+        }
+        self._counters = {field: Metrics.counter("auditlake", name) for field, name in names.items()}
+
+    def setup(self) -> None:
+        """Starts the threads that fetch."""
+        self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+
+    def teardown(self) -> None:
+        """Ends them."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def process(self, unit: ContentUnit) -> Iterator[UnitOutcome]:
+        """Lands a unit."""
+        assert self._pool is not None, "setup runs first"  # noqa: S101
+        lake = open_tenant(unit.feed.lake, unit.feed.connection.tenant_id)
+        outcome = land_unit(unit, client_for(unit.feed.connection), lake, self._pool)
+        for field, counter in self._counters.items():
+            counter.inc(getattr(outcome, field))
+        yield outcome
+
+
+def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool: ThreadPoolExecutor) -> UnitOutcome:
+    """Lands the blobs of a unit that the ledger does not have yet.
+
+    Raises:
+      LakeError: The lake cannot be written; nothing of the unit is committed.
+    """
+    lake.ledger.refresh()
+    feed = unit.feed
+    wanted = [b for b in unit.blobs if not lake.ledger.state.is_settled(b.content_id)]
+    landing = Unit(lake, feed.run, feed.content_type)
+    for blob, fetched in _fetch_ahead(pool, client.retrieve, wanted):
+        _add(landing, blob, fetched, feed.run)
+    count(feed.run, settled=len(unit.blobs) - len(wanted))
+    entry = landing.commit()
+    return _outcome(unit, entry)
+
+
+def _fetch_ahead(
+    pool: ThreadPoolExecutor, fetch: Callable[[ContentBlob], bytes], blobs: Iterable[ContentBlob]
+) -> Iterator[tuple[ContentBlob, "Future[bytes]"]]:
+    """Yields the blobs in order, each with its fetch, keeping at most FETCH_THREADS of them under way."""
+    waiting = iter(blobs)
+    under_way = deque((b, pool.submit(fetch, b)) for b in islice(waiting, FETCH_THREADS))
+    while under_way:
+        yield under_way.popleft()
+        under_way.extend((b, pool.submit(fetch, b)) for b in islice(waiting, 1))
+
+
+def _add(landing: Unit, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
+    try:
+        body = fetched.result()
+        records = landing.add(blob, body)
+        count(run, settled=1, records=records, bytes=len(body))
+    except ActivityError as error:
+        landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired)
+        count(run, settled=1, failed=1)
+    except NotAnArrayError as error:
+        landing.add_failed(blob, f"the body of blob {blob.content_id!r} is no array of records: {error}")
+        count(run, settled=1, failed=1)
+
+
+def _outcome(unit: ContentUnit, entry: Landing | None) -> UnitOutcome:
+    blobs = entry.blobs if entry else []
+    return UnitOutcome(
+        tenant_id=unit.feed.connection.tenant_id,
+        content_type=unit.feed.content_type,
+        landed=sum(b.status == LANDED for b in blobs),
+        expired=sum(b.status == EXPIRED for b in blobs),
+        failed=sum(b.status == FAILED for b in blobs),
+        records=sum(b.records for b in blobs),
+        rows=sum(b.rows for b in blobs),
+        duplicates=sum(b.duplicates for b in blobs),
+        rejects=sum(b.rejects for b in blobs),
+    )
