@@ -28,6 +28,7 @@ setup(
         "requests>=2.32.4,<3",
         "starlette>=0.40,<2",
         "trustme>=1.1,<2",
+        "httptools>=0.6,<1",
         "uvicorn>=0.30,<1",
     ],
     extras_require={
