@@ -46,7 +46,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
         print(json.dumps(to_json(summary)), file=out)
     else:
         if summary.subscribed:
-            print(f"started subscriptions: {', '.join(summary.subscribed)}. {first_content_note()}", file=out)
+            print(f"started subscriptions: {'; '.join(summary.subscribed)}. {first_content_note()}", file=out)
         print(describe(summary), file=out)
     return 2 if all(_is_misconfigured(p) for p in plans) else summary.exit_code
 
@@ -113,7 +113,8 @@ def _run_plans(
     for plan in plans:
         prepare(plan, now)
         add_failures(summary, plan.failures)
-        summary.subscribed += [f"{plan.connection.name} {t}" for t in plan.subscribe]
+        if plan.subscribe:
+            summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
     _run_graph([f for p in plans for f in p.feeds], summary.run, options)
     summary.seconds = time.monotonic() - started
     for plan in plans:

@@ -78,8 +78,11 @@ def _parser() -> ArgumentParser:
 
 def _add_lake(parser: ArgumentParser, *, json_option: bool = True) -> ArgumentParser:
     parser.add_argument("--lake", metavar="URI", help="the lake: a folder (AUDITLAKE_LAKE)")
-    if json_option:
-        parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    return _add_json(parser) if json_option else parser
+
+
+def _add_json(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     return parser
 
 
@@ -97,7 +100,7 @@ def _add_backfill(parser: ArgumentParser) -> None:
 def _add_emulate(parser: ArgumentParser) -> None:
     from emulator.cli import add_arguments
 
-    add_arguments(parser)
+    add_arguments(_add_json(parser))
 
 
 def _backfill(args: Namespace) -> int:
@@ -183,8 +186,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _join_times(words: list[str]) -> list[str]:
+    """Joins `--start -7d` to `--start=-7d`: argparse would take the time for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--start", "--end") and word[:1] == "-" and word[1:2].isdigit():
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _parse(words: list[str], command: list[str]) -> Namespace:
-    args, rest = _parser().parse_known_args(words)
+    args, rest = _parser().parse_known_args(_join_times(words))
     args.rest = rest
     args.command = command
     if args.rest and args.name != "backfill":

@@ -135,7 +135,7 @@ def test_blobs_are_of_many_sizes_and_lie_in_the_week_before_the_anchor() -> None
     blobs = of_lines(lines_of(20_000), PLAIN)
     sizes = {len(blob.lines) for blob in blobs}
     assert min(sizes) < 3
-    assert 140 < max(sizes) <= 150
+    assert 240 < max(sizes) <= 250
     assert min(blob.created for blob in blobs) >= NOW - timedelta(days=7) + timedelta(hours=1)
     assert NOW - timedelta(hours=2) < max(blob.created for blob in blobs) <= NOW - timedelta(minutes=4)
 
