@@ -39,6 +39,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.8",
+            "setuptools>=77",
             "types-requests",
         ]
     },

@@ -51,7 +51,7 @@ def row_touched(scene: Scene) -> Record:
         "CrmOrganizationUniqueName": f"unq{world.ids[50].replace('-', '')[:20]}",
         "EntityId": entity_id,
         "EntityName": entity,
-        "Fields": pairs({"name": f"Row {draw.below(900)}", "statuscode": draw.below(3), "modifiedon": scene.at}),
+        "Fields": pairs({"name": f"Row {draw.below(900)}", "statuscode": str(draw.below(3)), "modifiedon": scene.at}),
         "InstanceUrl": url,
         "ItemType": "Dynamics365",
         "ItemUrl": f"{url}main.aspx?etn={entity}&id={entity_id}",

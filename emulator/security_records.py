@@ -1,6 +1,6 @@
 """Purview and Defender: cmdlets (18), cases (24), alerts (40), searches (52), threats, AIR."""
 
-from emulator.scene import Maker, Pairs, Record, Scene
+from emulator.scene import Maker, Record, Scene
 
 _PORTAL = "https://security.microsoft.com"
 _CENTER = "SecurityComplianceCenter"
@@ -247,7 +247,6 @@ def investigation_updated(scene: Scene) -> Record:
 def quarantine_used(scene: Scene) -> Record:
     """Something done with a mail in quarantine."""
     draw, record = scene.draw, scene.record(65, scene.draw.pick(_QUARANTINE), "Quarantine")
-    ids: Pairs = [{"Name": "SenderAddress", "Value": f"billing@{scene.world.partner}"}]
     message = f"{draw.guid()}\\{draw.guid()}"
     release = {
         "NetworkMessageId": message,
@@ -255,9 +254,7 @@ def quarantine_used(scene: Scene) -> Record:
         "RequestSource": 0,
         "RequestType": draw.below(5),
     }
-    return (
-        record | {"UserType": 2, "ObjectId": message, "ResultStatus": "Successful", "ExtendedProperties": ids} | release
-    )
+    return record | {"UserType": 2, "ObjectId": message, "ResultStatus": "Successful"} | release
 
 
 WEIGHTS: dict[Maker, float] = {

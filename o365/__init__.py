@@ -1,1 +1,1 @@
-"""o365"""
+"""The services over HTTP: identity, activity feed, throttle, errors. Knows msal and requests; never Beam."""

@@ -23,6 +23,7 @@ from transforms.list_content import TOO_OLD, oldest_listable
 
 AUTO = "auto"
 _THREADS = 8
+_FIRST_CONTACT_S = 10.0  # an operator waits for this answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _plan_tenant(connection: Connection, lake: str, span: Span, run: str, now: d
     tenant = open_tenant(lake, connection.tenant_id)
     plan = TenantPlan(connection, tenant.ledger.state.version)
     try:
-        subscriptions = client_for(connection).list_subscriptions()
+        subscriptions = client_for(connection).list_subscriptions(deadline_s=_FIRST_CONTACT_S)
     except ActivityError as error:
         plan.failures.append(_failure(connection, None, error))
         return plan

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 from lake import layout
 from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, Entry, Listing
@@ -80,7 +80,8 @@ def add_entries(summary: Summary, tenant: str, entries: Iterable[Entry]) -> None
 
 def to_json(summary: Summary) -> dict[str, object]:
     """Gives the summary as one JSON object."""
-    return asdict(summary) | {"complete": not summary.missing}
+    figures = {f.name: getattr(summary, f.name) for f in fields(summary)}
+    return figures | {"complete": not summary.missing}
 
 
 def describe(summary: Summary) -> str:

@@ -1,0 +1,178 @@
+"""Sends requests to the activity API until they are answered.
+
+quota ─▶ token ─▶ request ─▶ refused? ─ no ─▶ read the answer ─▶ result
+  ▲                             │ yes               │ odd
+  └──── wait, up to a deadline ─┴───────────────────┘
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import TypeVar
+
+from o365.answers import refusal
+from o365.errors import ActivityError, FatalError, ListingChangedError, RetryableError, SkippableError, ThrottledError
+from o365.identity import Tokens
+from o365.throttle import Governor
+from o365.transport import Answer, TooLargeError, Transport
+
+_LOGGER = getLogger(__name__)
+_T = TypeVar("_T")
+_MAX_BACKOFF_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, and what to call it in messages.
+
+    Args:
+      method: HTTP method.
+      url: Address on the service.
+      what: What it does, such as "listing 'Audit.General'".
+      content_type: The content type it is about, if any.
+      is_blob: Whether it fetches a blob.
+      headers: Headers of its own.
+      max_bytes: Most bytes of the answer after decompression.
+      deadline_s: Seconds after its first failure at which it is given up; the client's by default.
+    """
+
+    method: str
+    url: str
+    what: str
+    content_type: str | None = None
+    is_blob: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    max_bytes: int = 64 << 20
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has been done so far: requests sent, of these refused for the quota, and requests sent again."""
+
+    requests: int = 0
+    throttled: int = 0
+    retries: int = 0
+
+
+class Calls:
+    """Sends requests with token, within the quota, and again where that can help.
+
+    Args:
+      transport: Sends one request.
+      tokens: Gives access tokens.
+      governor: Keeps the quota.
+      clock: Monotonic seconds.
+      sleep: Waits for seconds.
+      jitter: A number from 0 to 1, new at each call.
+      deadline_s: Seconds after its first failure at which a call is given up.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        tokens: Tokens,
+        governor: Governor,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        jitter: Callable[[], float],
+        deadline_s: float,
+    ) -> None:
+        self._transport, self._tokens, self._governor = transport, tokens, governor
+        self._clock, self._sleep, self._jitter = clock, sleep, jitter
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._requests = self._throttled = self._retries = 0
+
+    def send(self, request: Request, read: Callable[[Answer], _T]) -> _T:
+        """Sends a request until its answer can be read, an error is final, or the deadline is near.
+
+        Args:
+          request: What to send.
+          read: Makes the result of an answer; a RetryableError of it sends the request again.
+
+        Raises:
+          ActivityError: The last failure.
+        """
+        deadline_s = self._deadline_s if request.deadline_s is None else request.deadline_s
+        give_up_at: float | None = None
+        failures = 0
+        while True:
+            try:
+                return read(self._exchange(request))
+            except ListingChangedError:
+                raise
+            except RetryableError as error:
+                wait_s = self._wait_s(error, failures)
+                now = self._clock()
+                give_up_at = now + deadline_s if give_up_at is None else give_up_at
+                if now + wait_s > give_up_at:
+                    raise
+                _LOGGER.debug("again in %.1f s: %s", wait_s, error.message)
+                # A refusal for the quota makes everyone wait, in the governor.
+                if not isinstance(error, ThrottledError):
+                    self._sleep(wait_s)
+            failures += 1
+            self._count(retries=1)
+
+    def counts(self) -> Counts:
+        """What has been done so far."""
+        with self._lock:
+            return Counts(self._requests, self._throttled, self._retries)
+
+    def _exchange(self, request: Request) -> Answer:
+        """Sends a request, once more with a new token where the service rejects the first."""
+        token = self._tokens.token()
+        answer, error = self._once(request, token)
+        if error is not None and _is_token_rejected(error):
+            answer, error = self._once(request, self._tokens.refresh(token))
+        if error is not None:
+            raise error
+        return answer
+
+    def _once(self, request: Request, token: str) -> tuple[Answer, ActivityError | None]:
+        grant = self._governor.acquire()
+        self._count(requests=1)
+        try:
+            answer = self._transport.send(
+                request.method,
+                request.url,
+                headers={"Accept": "application/json", **request.headers},
+                token=token,
+                max_bytes=request.max_bytes,
+            )
+        except TooLargeError as large:
+            if not request.is_blob:
+                raise
+            raise SkippableError(f"{request.what} failed: {large.message}") from large
+        error = refusal(
+            answer.status,
+            answer.headers,
+            answer.body,
+            what=request.what,
+            content_type=request.content_type,
+            is_blob=request.is_blob,
+            hide=(token,),
+        )
+        if isinstance(error, ThrottledError):
+            error.retry_after_s = self._governor.throttled(grant, error.retry_after_s)
+            self._count(throttled=1)
+        return answer, error
+
+    def _wait_s(self, error: RetryableError, failures: int) -> float:
+        if error.retry_after_s is not None:
+            return error.retry_after_s + self._jitter()
+        return min(_MAX_BACKOFF_S, 2.0**failures) * (0.5 + self._jitter() / 2)
+
+    def _count(self, *, requests: int = 0, throttled: int = 0, retries: int = 0) -> None:
+        with self._lock:
+            self._requests += requests
+            self._throttled += throttled
+            self._retries += retries
+
+
+def _is_token_rejected(error: ActivityError) -> bool:
+    # A 401 with a code is about a missing role, which a new token of the same tenant does not bring.
+    return isinstance(error, FatalError) and error.status == 401 and not error.code
