@@ -11,13 +11,15 @@ import pyarrow.parquet as pq
 
 from lake.entries import BlobState, DriftCount, FileState, SliceState, State
 
+UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError)
+"""What `read` raises for bytes that are no checkpoint."""
 _SCHEMA = pa.schema([("kind", pa.string()), ("key", pa.string()), ("fields", pa.string())])
 
 
 def write(state: State) -> bytes:
     """Encodes a state."""
-    kinds, keys, fields = zip(*_rows(state), strict=True) if state.version else ((), (), ())
-    table = pa.table([kinds, keys, [msgspec.json.encode(f) for f in fields]], schema=_SCHEMA)
+    rows = [(kind, key, msgspec.json.encode(fields)) for kind, key, fields in _rows(state)]
+    table = pa.table([[row[n] for row in rows] for n in range(3)], schema=_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())

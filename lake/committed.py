@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lake import layout
 from lake.entries import FileRef, FileState, State
 from lake.ids import IdSet, keys_of
-from lake.storage import Storage
+from lake.storage import LakeError, Storage
 from schemas.contract import limits
 
 Partition = tuple[str, str]
@@ -39,8 +39,9 @@ class CommittedIds:
             self._sort_in(file, recent)
         self._seen = len(state.files)
         for partition in partitions:
-            for ref in self._older.pop(partition, []):
+            for ref in self._older.get(partition, ()):
                 self._ids.add(read_keys(self._storage, ref))
+            self._older.pop(partition, None)  # only now: a read that failed must be tried again
 
     def _sort_in(self, file: FileState, recent: datetime) -> None:
         where = layout.partition_of(file.ref.key)
@@ -67,10 +68,19 @@ def read_keys(storage: Storage, ref: FileRef) -> np.ndarray:
 
 
 def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
-    """Reads a committed file under its final name, or under its staged one while it is not yet published."""
-    try:
-        source = storage.open(ref.key)
-    except FileNotFoundError:
-        source = storage.open(ref.staged)
-    with source:
-        return pq.ParquetFile(source).read(columns)
+    """Reads a committed file under its final name, or under its staged one while it is not yet published.
+
+    Raises:
+      LakeError: It is under neither.
+    """
+    for key in (ref.key, ref.staged, ref.key):  # it may be published between the first look and the second
+        try:
+            source = storage.open(key)
+        except FileNotFoundError:
+            continue
+        with source:
+            try:
+                return pq.ParquetFile(source).read(columns)
+            except (pa.ArrowException, OSError) as error:
+                raise LakeError(f"committed file {key!r} in {storage.uri!r} cannot be read: {error}") from error
+    raise LakeError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")

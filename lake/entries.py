@@ -175,6 +175,11 @@ class State:
         for d in entry.drift:
             self.drift[d.table, d.member, d.json_type] += d.count
 
+    def has_landed(self, content_id: str) -> bool:
+        """Tells whether the records of a blob are in the lake."""
+        state = self.blobs.get(content_id)
+        return state is not None and state.status == LANDED
+
     def is_settled(self, content_id: str) -> bool:
         """Tells whether a blob needs no further fetch: it has landed, or has expired for good."""
         state = self.blobs.get(content_id)

@@ -5,6 +5,7 @@ append ── make the entry ── put-if-absent at n+1 ── won: it is commi
 """
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from threading import RLock
 
 import msgspec
@@ -29,9 +30,14 @@ class Ledger:
 
     def _load_checkpoint(self) -> None:
         found = [o.key for o in self.storage.list(layout.checkpoints(self.tenant)) if o.key.endswith(".parquet")]
-        if found:
-            newest = max(found, key=layout.number_of)
-            self.state = checkpoint.read(self.storage.get(newest), layout.number_of(newest))
+        for key in sorted(found, reverse=True):
+            if (number := layout.number_of(key)) < 1:
+                continue
+            try:
+                self.state = checkpoint.read(self.storage.get(key), number)
+            except checkpoint.UNREADABLE:
+                continue  # it only saves reading entries; verify names the damage
+            return
 
     def refresh(self) -> None:
         """Reads the entries that came since the last look."""
@@ -81,16 +87,49 @@ class Ledger:
             self.storage.put_if_absent(key, checkpoint.write(self.state))
 
 
-def read_entries(storage: Storage, tenant: str) -> Iterator[tuple[int, Entry | msgspec.MsgspecError]]:
-    """Yields every entry of a tenant with its number, in order; an unreadable one as its error."""
+def read_entries(storage: Storage, tenant: str) -> Iterator[tuple[int, Entry | msgspec.MsgspecError | None]]:
+    """Yields every entry of a tenant with its number, in order; an unreadable one as its error.
+
+    None stands for the first missing entry of a gap. Entries that are written meanwhile are read too.
+    """
+    expected = 1
     for stored in storage.list(layout.entries(tenant)):
         number = layout.number_of(stored.key)
-        try:
-            yield number, decode_entry(storage.get(stored.key))
-        except msgspec.MsgspecError as error:
-            yield number, error
+        if number < expected or stored.key != layout.entry(tenant, number):
+            continue
+        while expected <= number:  # a listing may leave out what is written while it goes on
+            entry = _read_entry(storage, tenant, expected)
+            yield expected, entry
+            expected = number if entry is None else expected + 1
+    for number in count(expected):
+        if (entry := _read_entry(storage, tenant, number)) is None:
+            return
+        yield number, entry
+
+
+def _read_entry(storage: Storage, tenant: str, number: int) -> Entry | msgspec.MsgspecError | None:
+    try:
+        return decode_entry(storage.get(layout.entry(tenant, number)))
+    except msgspec.MsgspecError as error:
+        return error
+    except FileNotFoundError:
+        return None
 
 
 def tenants(storage: Storage) -> list[str]:
     """Lists the tenants that have a ledger in a lake."""
     return sorted({t for o in storage.list(layout.LEDGER) if (t := layout.tenant_of(o.key))})
+
+
+def require_tenants(storage: Storage) -> list[str]:
+    """Lists the tenants that have a ledger in a lake that is to be read.
+
+    Raises:
+      LakeError: There is none.
+    """
+    if found := tenants(storage):
+        return found
+    raise LakeError(
+        f"no lake at {storage.uri!r}: expected a folder that `auditlake backfill` has written (there is no "
+        f"{layout.LEDGER}/tenant=… in it); check --lake"
+    )

@@ -112,12 +112,15 @@ class LocalStorage:
         try:
             _make_folder(aside.parent)
             _make_folder(self._path(key).parent)
-            with aside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with aside.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                aside.unlink(missing_ok=True)
+                raise
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise self._refused("write", key, error) from error
         return aside
 
@@ -135,25 +138,38 @@ class LocalStorage:
 
     def open(self, key: str) -> pa.NativeFile:
         """See Storage."""
-        return pa.OSFile(str(self._path(key)), "rb")
+        try:
+            return pa.OSFile(str(self._path(key)), "rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._refused("read", key, error) from error
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See Storage."""
-        top = self._path(prefix)
-        for folder, folders, names in os.walk(top, onerror=self._fail_walk):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:
-                    continue  # moved or swept while we look
-                key = path.relative_to(self.root).as_posix()
-                yield StoredObject(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+        yield from self._walk(prefix.rstrip("/"))
 
-    def _fail_walk(self, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise self._refused("list", str(error.filename), error) from error
+    def _walk(self, folder: str) -> Iterator[StoredObject]:
+        try:
+            with os.scandir(self._path(folder)) as found:
+                # A folder sorts by its name and the slash that follows it, as its keys do.
+                names = sorted(e.name + "/" if e.is_dir() else e.name for e in found)
+        except FileNotFoundError:
+            return  # never written, or gone while we look
+        except OSError as error:
+            raise self._refused("list", folder, error) from error
+        for name in names:
+            key = f"{folder}/{name}"
+            if name.endswith("/"):
+                yield from self._walk(key.rstrip("/"))
+                continue
+            try:
+                stat = self._path(key).stat()
+            except FileNotFoundError:
+                continue  # moved or swept while we look
+            except OSError as error:
+                raise self._refused("list", key, error) from error
+            yield StoredObject(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
     def move(self, source: str, target: str) -> None:
         """See Storage."""

@@ -41,7 +41,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     plans = make_plans(config.connections, config.lake, span, run_id, now)
     if args.dry_run:
         return _show_plans(plans, out)
-    summary = _run_plans(plans, Summary(open_storage(config.lake).uri, run_id), config.lake, now, options)
+    summary = _run_plans(plans, Summary(config.lake, run_id), now, options)
     if args.json:
         print(json.dumps(to_json(summary)), file=out)
     else:
@@ -81,9 +81,9 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
 
 def _check_writable(uri: str) -> None:
     """Tries the lake before anything is asked of the service."""
-    storage = open_storage(uri)
     key = f"_staging/probe-{uuid4().hex}"
     try:
+        storage = open_storage(uri)
         storage.put(key, b"")
         storage.delete(key)
     except LakeError as error:
@@ -106,9 +106,7 @@ def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
     return 1 if any(p.failures for p in plans) else 0
 
 
-def _run_plans(
-    plans: Sequence[TenantPlan], summary: Summary, lake: str, now: datetime, options: PipelineOptions
-) -> Summary:
+def _run_plans(plans: Sequence[TenantPlan], summary: Summary, now: datetime, options: PipelineOptions) -> Summary:
     started = time.monotonic()
     for plan in plans:
         prepare(plan, now)
@@ -118,7 +116,7 @@ def _run_plans(
     _run_graph([f for p in plans for f in p.feeds], summary.run, options)
     summary.seconds = time.monotonic() - started
     for plan in plans:
-        ledger = open_tenant(lake, plan.connection.tenant_id).ledger
+        ledger = open_tenant(summary.lake, plan.connection.tenant_id).ledger
         add_entries(summary, plan.connection.name, ledger.entries_after(plan.base))
     return summary
 

@@ -122,9 +122,12 @@ def _emulate(args: Namespace) -> int:
 
 
 def _storage(args: Namespace) -> Any:
-    from lake.storage import open_storage
+    from lake.storage import LakeError, open_storage
 
-    return open_storage(find_lake(args.lake, os.environ))
+    try:
+        return open_storage(find_lake(args.lake, os.environ))
+    except LakeError as error:
+        raise UsageError(str(error)) from error
 
 
 def _verify(args: Namespace) -> int:

@@ -37,7 +37,7 @@ class RecordType:
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """One error code of the API and what the caller must do.
+    """One error code of the API or of sign-in, and what the caller must do.
 
     `action` is one of: ok, config, fatal, subscribe, start_wait, window, relist, skip, expired, throttle, retry.
     """

@@ -1,4 +1,4 @@
-"""From a content blob's bytes to typed rows, a whole blob at a time.
+"""From content blobs' bytes to typed rows, many records at a time.
 
 bytes ── raw records ── by table ── compiled decoder ── columns ── RecordBatch
              │                            │ refuses a record
@@ -7,11 +7,9 @@ bytes ── raw records ── by table ── compiled decoder ── columns 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from re import DOTALL
-from re import compile as regex
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -22,12 +20,16 @@ from schemas.columns import Built, UnfitError, arrow_type, build, count_members
 from schemas.contract import record_types
 from schemas.fit import BrokenRecordError, CarefulRow, fit_record, members
 from schemas.model import Column, Table, tables
+from schemas.split import SPACE, split_array
 
-CHUNK_RECORDS = 8192
+RawRecord = msgspec.Raw | bytes
+"""One record's JSON text as it stood in its blob; bytes where it is broken."""
+
 _BOM = b"\xef\xbb\xbf"
+_FEW = 64
 _Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_PYTHON = {"string": str, "long": _Long, "boolean": bool, "double": float, "timestamp": str, "json": msgspec.Raw}
-_TOKEN = regex(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},"]', DOTALL)
+_PYTHON = {"string": str, "long": _Long, "boolean": bool, "double": msgspec.Raw, "timestamp": str, "json": msgspec.Raw}
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class NotAnArrayError(ValueError):
@@ -51,15 +53,19 @@ class Drift(NamedTuple):
     json_type: str
 
 
+class Batch(NamedTuple):
+    """Rows of one table: its members and `_extra` as `member_schema` orders them, and where each record stood."""
+
+    table: str
+    rows: pa.RecordBatch
+    positions: np.ndarray
+
+
 @dataclass(slots=True)
 class Decoded:
-    """A piece of a decoded blob: `records` = rows of all batches + rejects.
+    """Decoded records: as many as there are rows in all batches, and rejects."""
 
-    Batches hold a table's members and `_extra`, in the order of `member_schema`.
-    """
-
-    records: int = 0
-    batches: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     drift: Counter[Drift] = field(default_factory=Counter)
 
@@ -68,94 +74,93 @@ class _Peek(msgspec.Struct):
     RecordType: Any = None
 
 
+_Decoders = tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
-_PEEKS = msgspec.json.Decoder(list[_Peek])
-_PEEK = msgspec.json.Decoder(_Peek)
+_RAW_RECORD = msgspec.json.Decoder(msgspec.Raw)
+_PEEKS = (msgspec.json.Decoder(list[_Peek]), msgspec.json.Decoder(_Peek))
 
 
-def decode_blob(data: bytes) -> Iterator[Decoded]:
-    """Decodes a blob's body in pieces of at most `CHUNK_RECORDS` records.
+def split_blob(data: bytes) -> Sequence[RawRecord]:
+    """Splits a blob's body into its records, undecoded.
 
     Raises:
       NotAnArrayError: The body is not a JSON array.
     """
     if data.startswith(_BOM):
         data = data[len(_BOM) :]
-    if not data.lstrip(b" \t\r\n").startswith(b"["):
-        raise NotAnArrayError("the body does not begin with '['")
+    if not data.lstrip(SPACE).startswith(b"["):
+        raise NotAnArrayError("it does not begin with '['")
     try:
-        raws: Sequence[Any] = _RAW_RECORDS.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raws = list(split_array(data))
-    for start in range(0, len(raws), CHUNK_RECORDS):
-        yield _decode_records(start, raws[start : start + CHUNK_RECORDS])
+        return _RAW_RECORDS.decode(data)
+    except _REFUSALS:
+        return [_raw(piece) for piece in split_array(data)]
 
 
-def split_array(data: bytes) -> Iterator[bytes]:
-    """Splits a damaged JSON array at the commas between its records; what follows the last whole record comes last."""
-    depth, start = 0, 0
-    for token in _TOKEN.finditer(data):
-        mark = token[0]
-        if mark == b'"':
-            break  # a string without an end: the rest is one piece
-        if mark in b"[{":
-            depth += 1
-            if depth == 1:
-                start = token.end()
-        elif (mark == b"," and depth == 1) or (mark in b"]}" and depth <= 1):
-            piece = data[start : token.start()].strip(b" \t\r\n")
-            if piece or mark == b",":
-                yield piece
-            start, depth = token.end(), 1 if mark == b"," else 0
-        elif mark in b"]}":
-            depth -= 1
-    if rest := data[start:].strip(b" \t\r\n"):
-        yield rest
+def _raw(piece: bytes) -> RawRecord:
+    try:
+        return _RAW_RECORD.decode(piece)
+    except _REFUSALS:
+        return piece
 
 
-def _decode_records(start: int, raws: Sequence[Any]) -> Decoded:
-    decoded = Decoded(records=len(raws))
+def decode_records(raws: Sequence[RawRecord]) -> Decoded:
+    """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
+    decoded = Decoded()
     for name, positions in _by_table(raws).items():
-        table = tables()[name]
-        chosen = [raws[p] for p in positions]
-        rows = _fast_rows(table, chosen)
-        batch = None if None in rows else _fast_batch(table, rows, chosen)
-        if batch is not None:
-            decoded.batches.append((name, batch))
-            continue
-        # One odd record must not slow its whole blob down: try the rest of its table again without it.
-        fast = [n for n, row in enumerate(rows) if row is not None]
-        if len(fast) < len(rows) and fast:
-            batch = _fast_batch(table, [rows[n] for n in fast], [chosen[n] for n in fast])
-        if batch is None:
-            fast = []
-        else:
-            decoded.batches.append((name, batch))
-        careful = sorted(set(range(len(rows))) - set(fast))
-        _decode_carefully(table, [(start + positions[n], bytes(chosen[n])) for n in careful], decoded)
+        _decode_table(tables()[name], np.array(positions), [raws[p] for p in positions], decoded)
     decoded.rejects.sort(key=lambda r: r.position)
     return decoded
 
 
-def _by_table(raws: Sequence[Any]) -> dict[str, list[int]]:
-    joined = b"[" + b",".join(raws) + b"]"
+def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord], decoded: Decoded) -> None:
+    """Decodes the records of one table: the compiled way all that fit, the careful way the rest."""
+    rows = _decode_each(_decoders(table.name), raws)
+    careful = [n for n, row in enumerate(rows) if row is None]
+    pending = [[n for n, row in enumerate(rows) if row is not None]]
+    while pending:
+        some = pending.pop()
+        batch = _fast_batch(table, [rows[n] for n in some], [raws[n] for n in some]) if some else None
+        if batch is not None:
+            decoded.batches.append(Batch(table.name, batch, positions[some]))
+        elif len(some) > _FEW:
+            # One odd record must not slow down all.
+            pending += [some[n : n + _FEW] for n in range(0, len(some), _FEW)]
+        else:
+            careful += some
+    if careful:
+        _decode_carefully(table, positions[careful], [bytes(raws[n]) for n in careful], decoded)
+
+
+def _decode_each(decoders: _Decoders, raws: Sequence[RawRecord]) -> Sequence[Any]:
+    """Decodes records, all at once where that can be; None stands for one that is refused."""
+    whole, single = decoders
+    # Broken ones could change where their neighbours end.
+    if not any(isinstance(raw, bytes) for raw in raws):
+        try:
+            rows: Sequence[Any] = whole.decode(b"[" + b",".join(raws) + b"]")
+        except _REFUSALS:
+            pass
+        else:
+            return rows
+    return [_or_none(single, bytes(raw)) for raw in raws]
+
+
+def _or_none(decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
     try:
-        kinds = [p.RecordType for p in _PEEKS.decode(joined)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        kinds = []
-    if len(kinds) != len(raws):
-        kinds = [_peek(bytes(r)) for r in raws]
+        return decoder.decode(raw)
+    except _REFUSALS:
+        return None
+
+
+def _by_table(raws: Sequence[RawRecord]) -> dict[str, list[int]]:
     found: defaultdict[str, list[int]] = defaultdict(list)
-    for position, kind in enumerate(kinds):
+    for position, peek in enumerate(_decode_each(_PEEKS, raws)):
+        kind = _peek_carefully(bytes(raws[position])) if peek is None else peek.RecordType
         found[table_for(kind)].append(position)
     return found
 
 
-def _peek(raw: bytes) -> Any:
-    try:
-        return _PEEK.decode(raw).RecordType
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+def _peek_carefully(raw: bytes) -> Any:
     try:
         return {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}.get("RecordType")
     except BrokenRecordError:
@@ -166,12 +171,12 @@ def table_for(record_type: Any) -> str:
     """Names the table of a `RecordType`: a number, or the text of one; `generic` where no family has it."""
     if isinstance(record_type, str) and record_type.isascii() and record_type.isdigit() and len(record_type) < 10:
         record_type = int(record_type)
-    known = record_types().get(record_type) if isinstance(record_type, int) else None
+    known = record_types().get(record_type) if type(record_type) is int else None
     return known.table if known else "generic"
 
 
 @cache
-def _decoders(table: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+def _decoders(table: str) -> _Decoders:
     record = _struct(table, tables()[table].members)
     return msgspec.json.Decoder(list[record]), msgspec.json.Decoder(record)  # type: ignore[valid-type]
 
@@ -200,26 +205,7 @@ def _python_type(column: Column) -> Any:
     return _PYTHON[column.kind]
 
 
-def _fast_rows(table: Table, raws: Sequence[Any]) -> Sequence[Any]:
-    """Decodes records by the compiled decoder; None stands for one that it refuses."""
-    whole, single = _decoders(table.name)
-    try:
-        rows: Sequence[Any] = whole.decode(b"[" + b",".join(raws) + b"]")
-        if len(rows) == len(raws):
-            return rows
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return [_or_none(single, bytes(raw)) for raw in raws]
-
-
-def _or_none(decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _fast_batch(table: Table, rows: Sequence[Any], raws: Sequence[Any]) -> pa.RecordBatch | None:
+def _fast_batch(table: Table, rows: Sequence[Any], raws: Sequence[RawRecord]) -> pa.RecordBatch | None:
     """Builds the columns, or gives None where a record needs the careful way."""
     columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
     try:
@@ -239,11 +225,13 @@ def _quoted(name: str) -> str:
     return msgspec.json.encode(name).decode()
 
 
-def _decode_carefully(table: Table, records: Sequence[tuple[int, bytes]], decoded: Decoded) -> None:
+def _decode_carefully(table: Table, positions: np.ndarray, raws: Sequence[bytes], decoded: Decoded) -> None:
     rows: list[CarefulRow] = []
-    for position, raw in records:
+    kept: list[int] = []
+    for position, raw in zip(positions.tolist(), raws, strict=True):
         try:
             rows.append(fit_record(table, raw))
+            kept.append(position)
         except BrokenRecordError as error:
             decoded.rejects.append(Reject(position, error.reason, raw))
     decoded.drift.update(Drift(table.name, path, kind) for row in rows for path, kind in row.drift)
@@ -251,11 +239,11 @@ def _decode_carefully(table: Table, records: Sequence[tuple[int, bytes]], decode
         columns = zip(*(r.values for r in rows), strict=True)
         built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]
         extras = {n: r.extra for n, r in enumerate(rows) if r.extra}
-        decoded.batches.append((table.name, _batch(table, built, extras, len(rows))))
+        decoded.batches.append(Batch(table.name, _batch(table, built, extras, len(rows)), np.array(kept)))
 
 
 def _batch(table: Table, built: Sequence[Built], extras: dict[int, dict[str, str]], length: int) -> pa.RecordBatch:
-    texts = np.full(length, None, object)
+    texts: list[str | None] = [None] * length
     for row, extra in extras.items():
         texts[row] = "{" + ",".join(f"{key}:{value}" for key, value in extra.items()) + "}"
     arrays = [*(b.array for b in built), pa.array(texts, pa.string())]

@@ -9,15 +9,17 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from math import isfinite
+from re import compile as regex
 from typing import Any, NamedTuple, NoReturn
 
 from schemas.model import Column, Table
 from schemas.times import format_wire, parse_wire, to_micros
 
 LONG = range(-(2**63), 2**63)
-EXACT_DOUBLE = 2**53
-_SPACE = " \t\n\r"
+_SPACE = regex(r"[ \t\n\r]*+")
 
 
 class BrokenRecordError(Exception):
@@ -28,10 +30,11 @@ class BrokenRecordError(Exception):
         self.reason = reason
 
 
-class HugeInteger(str):
-    """The text of an integer that is beyond every column, kept as text so that no digit count can hurt."""
+@dataclass(frozen=True, slots=True)
+class HugeInteger:
+    """An integer that is beyond every column, kept as text so that no digit count can hurt."""
 
-    __slots__ = ()
+    text: str
 
 
 class Pair(NamedTuple):
@@ -145,9 +148,8 @@ def _members(text: str) -> Iterator[Member]:
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in _SPACE:
-        at += 1
-    return at
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def _expect(text: str, at: int, character: str) -> None:
@@ -167,41 +169,42 @@ def fit_record(table: Table, raw: bytes) -> CarefulRow:
       BrokenRecordError: It is not a JSON object, or has no usable Id or CreationTime.
     """
     try:
-        text = raw.decode("utf-8")
+        return _fit_members(table, raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BrokenRecordError("invalid_utf8") from error
-    columns = {c.name: (n, c) for n, c in enumerate(table.members)}
-    values: list[Any] = [None] * len(columns)
+    except RecursionError as error:
+        raise BrokenRecordError("nested_too_deeply") from error
+
+
+def _fit_members(table: Table, text: str) -> CarefulRow:
+    values: list[Any] = [None] * len(table.members)
     row = CarefulRow((), {})
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for member in members(text):
         if member.key in seen:
-            row.drift.append((member.key, "repeated"))
-            for key in [k for k in row.extra if json.loads(k) == member.key]:
-                del row.extra[key]
-        seen.add(member.key)
-        if member.repeats:
-            row.drift.append((member.key, "repeated"))
-        position, column = columns.get(member.key, (-1, None))
-        if column is None:
-            row.extra[member.raw_key] = member.raw
-            row.drift.append((member.key, json_type(member.value)))
-            continue
-        fitted = fit(column, member.value, member.raw)
-        values[position] = fitted.stored
-        row.drift.extend(fitted.misfits)
+            row.drift.append((_clean(member.key), "repeated"))
+            row.extra.pop(seen[member.key], None)
+        seen[member.key] = member.raw_key
+        position = table.positions.get(member.key)
+        if position is None:
+            fitted = Fitted(None, False, ((member.key, json_type(member.value)),))
+        else:
+            fitted = fit(table.members[position], member.value, member.raw)
+            values[position] = fitted.stored
+        if member.repeats and (position is None or table.members[position].kind != "json"):
+            row.drift.append((_clean(member.key), "repeated"))
+        row.drift += [(_clean(path), kind) for path, kind in fitted.misfits]
         if not fitted.exact:
             row.extra[member.raw_key] = member.raw
-    _require_key(values, columns)
+    _require_key(table, values)
     row.values = tuple(values)
     return row
 
 
-def _require_key(values: list[Any], columns: dict[str, tuple[int, Column]]) -> None:
-    identifier, created = values[columns["Id"][0]], values[columns["CreationTime"][0]]
-    if not identifier:
+def _require_key(table: Table, values: list[Any]) -> None:
+    if not values[table.positions["Id"]]:
         raise BrokenRecordError("no_id")
-    if created is None:
+    if values[table.positions["CreationTime"]] is None:
         raise BrokenRecordError("no_creation_time")
 
 
@@ -209,11 +212,10 @@ def fit(column: Column, value: Any, raw: str) -> Fitted:
     """Fits a member's parsed value to its column."""
     if value is None:
         return Fitted(None, False, () if column.nullable else ((column.name, "null"),))
-    stored, exact, misfits = _FIT[column.kind](column, value, raw)
-    if misfits and json_type(value) in column.others:
-        declared = not (json_type(value) == "integer" and "number" not in column.others and value not in LONG)
-        misfits = () if declared else misfits
-    return Fitted(stored, exact, misfits)
+    fitted = _FIT[column.kind](column, value, raw)
+    if fitted.misfits and any(not fit(other, value, raw).misfits for other in column.others):
+        return fitted._replace(misfits=())
+    return fitted
 
 
 def _misfit(column: Column, value: Any, stored: Any = None) -> Fitted:
@@ -221,7 +223,7 @@ def _misfit(column: Column, value: Any, stored: Any = None) -> Fitted:
 
 
 def _fit_string(column: Column, value: Any, raw: str) -> Fitted:
-    if not isinstance(value, str) or isinstance(value, HugeInteger):
+    if not isinstance(value, str):
         # The text of another type is searchable; an Id must be a string to be a key.
         return _misfit(column, value, raw if column.nullable else None)
     if value.isascii() or _encodable(value):
@@ -248,14 +250,23 @@ def _fit_boolean(column: Column, value: Any, _raw: str) -> Fitted:
     return _misfit(column, value, named.get(value.lower()) if isinstance(value, str) else None)
 
 
-def _fit_double(column: Column, value: Any, _raw: str) -> Fitted:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value in (float("inf"), float("-inf")):
+def _fit_double(column: Column, value: Any, raw: str) -> Fitted:
+    if json_type(value) not in ("integer", "number"):
         return _misfit(column, value)
-    return Fitted(float(value), isinstance(value, float) or abs(value) < EXACT_DOUBLE)
+    number = float(raw)
+    return Fitted(number if isfinite(number) else None, is_exact(number, raw))
+
+
+def is_exact(number: float, text: str) -> bool:
+    """False where the JSON number `text` has digits that its nearest double does not give back."""
+    try:
+        return isfinite(number) and Decimal(text) == Decimal(repr(number))
+    except InvalidOperation:
+        return False
 
 
 def _fit_timestamp(column: Column, value: Any, _raw: str) -> Fitted:
-    time = parse_wire(value) if isinstance(value, str) and not isinstance(value, HugeInteger) else None
+    time = parse_wire(value) if isinstance(value, str) else None
     if time is None:
         return _misfit(column, value)
     return Fitted(to_micros(time), value == format_wire(time))
@@ -276,12 +287,17 @@ def _fit_map(column: Column, value: Any, _raw: str) -> Fitted:
         text, seen = entry.get(content), entry[name]
         if set(entry) != {name, content}:
             misfits.append((f"{column.name}[]", "object"))
-        elif not (text is None or (isinstance(text, str) and not isinstance(text, HugeInteger))):
+        elif not isinstance(text, (str, type(None))):
             misfits.append((f"{column.name}[].{content}", json_type(text)))
-        kept = text if isinstance(text, (str, type(None))) else json.dumps(text)
+        kept = text if isinstance(text, (str, type(None))) else _dump(text)
         exact = exact and seen not in entries and _encodable(seen) and _encodable(kept or "")
         entries[_clean(seen)] = _clean(kept)
     return Fitted([Pair(n, v) for n, v in entries.items()], exact and not misfits, tuple(misfits))
+
+
+def _dump(value: Any) -> str:
+    """Gives JSON text for searching; the exact text of the whole member is in `_extra`."""
+    return value.text if isinstance(value, HugeInteger) else json.dumps(value, default=lambda huge: huge.text)
 
 
 def _clean(text: Any) -> Any:
@@ -291,17 +307,19 @@ def _clean(text: Any) -> Any:
 def _fit_list(column: Column, value: Any, _raw: str) -> Fitted:
     if not isinstance(value, list):
         return _misfit(column, value)
-    item = Column(f"{column.name}[]", column.item, column.item_nullable)
-    return _collect(value, [_fit_item(item, v) for v in value])
+    item = Column(f"{column.name}[]", column.item, True)
+    fitted = _collect([_fit_item(item, v, column.item_nullable) for v in value])
+    stored = fitted.stored if column.item_nullable else [s for s in fitted.stored if s is not None]
+    return fitted._replace(stored=stored)
 
 
-def _fit_item(item: Column, value: Any) -> Fitted:
-    if value is None and item.nullable:
-        return Fitted(None, True)
-    return fit(item, value, value if isinstance(value, HugeInteger) else json.dumps(value))
+def _fit_item(item: Column, value: Any, nullable: bool) -> Fitted:
+    if value is None:
+        return Fitted(None, nullable, () if nullable else ((item.name, "null"),))
+    return fit(item, value, _dump(value))
 
 
-def _collect(value: Any, parts: list[Fitted]) -> Fitted:
+def _collect(parts: list[Fitted]) -> Fitted:
     misfits = tuple(m for p in parts for m in p.misfits)
     return Fitted([p.stored for p in parts], all(p.exact for p in parts), misfits)
 
@@ -310,17 +328,16 @@ def _fit_record(column: Column, value: Any, _raw: str) -> Fitted:
     if not isinstance(value, dict):
         return _misfit(column, value)
     known = {f.name for f in column.fields}
-    parts = [_fit_item_of(f, value) for f in column.fields]
-    unknown = tuple((f"{column.name}.{k}", json_type(v)) for k, v in value.items() if k not in known)
+    parts = [_fit_field(f, value) for f in column.fields]
+    unknown = tuple((f"{column.name}.{k}", json_type(v)) for k, v in value.items() if known and k not in known)
     misfits = tuple((f"{column.name}.{path}", kind) for p in parts for path, kind in p.misfits) + unknown
     return Fitted(tuple(p.stored for p in parts), not unknown and all(p.exact for p in parts), misfits)
 
 
-def _fit_item_of(member: Column, value: dict[str, Any]) -> Fitted:
+def _fit_field(member: Column, value: dict[str, Any]) -> Fitted:
     if member.name not in value:
         return Fitted(None, True)
-    inner = value[member.name]
-    return fit(member, inner, inner if isinstance(inner, HugeInteger) else json.dumps(inner))
+    return fit(member, value[member.name], _dump(value[member.name]))
 
 
 def _fit_records(column: Column, value: Any, _raw: str) -> Fitted:
@@ -330,7 +347,7 @@ def _fit_records(column: Column, value: Any, _raw: str) -> Fitted:
     fitted = [fit(item, v, "") for v in value]
     if any(not isinstance(v, dict) for v in value):
         return Fitted(None, False, tuple(m for f in fitted for m in f.misfits))
-    return _collect(value, fitted)
+    return _collect(fitted)
 
 
 _FIT = {

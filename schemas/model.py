@@ -1,7 +1,8 @@
 """Tables and columns, read from the Avro schemas in `schemas/avro/`.
 
-A column is stored as the first non-null branch of its Avro type. Further branches declare other JSON types that also
-arrive for the member: they are no drift, but their exact value rides in the row's `_extra`.
+A column is stored as the first non-null branch of its Avro type. Further branches declare other forms that also arrive
+for the member: they are no drift, but their exact value rides in the row's `_extra`. A record without fields takes any
+object.
 
 | Avro                          | kind      | on the wire                        | Arrow                 |
 | ----------------------------- | --------- | ---------------------------------- | --------------------- |
@@ -16,36 +17,27 @@ arrive for the member: they are no drift, but their exact value rides in the row
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
 Avro = Any
 SCALARS = ("string", "long", "boolean", "double")
-_JSON_TYPES = {
-    "string": ("string",),
-    "long": ("integer",),
-    "boolean": ("boolean",),
-    "double": ("integer", "number"),
-    "record": ("object",),
-    "array": ("array",),
-    "map": ("array",),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: how its member is stored and which JSON types may arrive for it.
+    """One column: how its member is stored and what else may arrive for it.
 
     `fields` holds the members of a record, `item` the scalar of a list, `wire` the two member names of a map's pairs.
-    `others` are the JSON types declared besides the stored one.
+    `others` are the forms declared besides the stored one.
     """
 
     name: str
     kind: str
     nullable: bool
-    others: tuple[str, ...] = ()
+    others: tuple["Column", ...] = ()
     fields: tuple["Column", ...] = ()
     item: str = ""
     item_nullable: bool = False
@@ -59,7 +51,7 @@ class Column:
         return self.name.startswith("_")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """One table of the lake and the Avro schema it was read from."""
 
@@ -68,10 +60,15 @@ class Table:
     columns: tuple[Column, ...]
     avro: Avro
 
-    @property
+    @cached_property
     def members(self) -> tuple[Column, ...]:
         """Columns that hold members of the record."""
         return tuple(c for c in self.columns if not c.ours)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Positions in `members` by name."""
+        return {c.name: n for n, c in enumerate(self.members)}
 
 
 def _branches(avro: Avro) -> list[Avro]:
@@ -82,39 +79,37 @@ def _type_name(avro: Avro) -> str:
     return str(avro["type"] if isinstance(avro, dict) else avro)
 
 
-def _others(branches: list[Avro]) -> tuple[str, ...]:
-    return tuple(t for b in branches for t in _JSON_TYPES[_type_name(b)])
-
-
 def _column(field: Mapping[str, Any], named: dict[str, Avro]) -> Column:
-    first, *rest = (_resolve(b, named) for b in _branches(field["type"]))
-    nullable = isinstance(field["type"], list) and "null" in field["type"]
+    stored, *others = (_form(field, _resolve(b, named), named) for b in _branches(field["type"]))
+    return replace(stored, others=tuple(others))
+
+
+def _form(field: Mapping[str, Any], avro: Avro, named: dict[str, Avro]) -> Column:
+    """Compiles one branch of a field's type as if there were no other."""
     shape: dict[str, Any] = {}
-    kind = _type_name(first)
-    logical = first.get("logicalType") if isinstance(first, dict) else None
+    kind = _type_name(avro)
+    logical = avro.get("logicalType") if isinstance(avro, dict) else None
     if logical == "timestamp-micros":
         kind = "timestamp"
     elif logical == "json":
         kind = "json"
     elif kind == "map":
-        shape["wire"] = tuple(first["wire"])
+        shape["wire"] = tuple(avro["wire"])
     elif kind == "record":
-        shape["fields"] = tuple(_column(f, named) for f in first["fields"])
+        shape["fields"] = tuple(_column(f, named) for f in avro["fields"])
     elif kind == "array":
-        items = _branches(first["items"])
-        item = _resolve(items[0], named)
+        item = _resolve(_branches(avro["items"])[0], named)
         if _type_name(item) == "record":
             kind, shape["fields"] = "records", tuple(_column(f, named) for f in item["fields"])
         else:
             kind, shape["item"] = "list", _type_name(item)
-            shape["item_nullable"] = isinstance(first["items"], list)
+            shape["item_nullable"] = "null" in avro["items"] and isinstance(avro["items"], list)
     elif kind not in SCALARS:
         raise ValueError(f"column {field['name']!r} has the unsupported Avro type {kind!r}")
     return Column(
         name=field["name"],
         kind=kind,
-        nullable=nullable,
-        others=_others(rest),
+        nullable=isinstance(field["type"], list) and "null" in field["type"],
         doc=field.get("doc", ""),
         source=field.get("source", ""),
         **shape,

@@ -1,0 +1,65 @@
+"""One tenant's part of a lake in this process: its ledger, the Ids it holds, and the moves that finish a commit."""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+from lake import layout
+from lake.committed import CommittedIds
+from lake.entries import FileRef
+from lake.ledger import Ledger
+from lake.storage import LakeError, Storage, open_storage
+
+SWEEP_AGE = timedelta(hours=12)
+
+
+class TenantLake:
+    """One tenant's part of a lake, as this process knows it; shared by its threads."""
+
+    def __init__(self, storage: Storage, tenant: str) -> None:
+        self.storage = storage
+        self.tenant = tenant
+        self.ledger = Ledger(storage, tenant)
+        self.committed = CommittedIds(storage)
+        self._unpublished: deque[FileRef] = deque()
+
+    def recover(self) -> None:
+        """Finishes what a crash left committed but not published, and sweeps what can no longer be committed."""
+        too_old = datetime.now(UTC) - SWEEP_AGE
+        found = [o for o in self.storage.list(layout.STAGING) if layout.tenant_of(o.key) in (self.tenant, None)]
+        self.ledger.refresh()  # after the listing: what another commits meanwhile must not be taken for a leftover
+        refs = {f.ref.staged: f.ref for f in self.ledger.state.files.values()}
+        for stored in found:
+            if stored.key in refs:
+                self.storage.move(stored.key, refs[stored.key].key)
+            elif stored.modified < too_old:
+                self.storage.delete(stored.key)
+
+    def publish(self, files: Iterable[FileRef]) -> None:
+        """Moves committed files to their final names, and those that an earlier try could not move."""
+        self._unpublished.extend(files)
+        while self._unpublished:
+            try:
+                ref = self._unpublished.popleft()
+            except IndexError:
+                return  # another thread was faster
+            try:
+                self.storage.move(ref.staged, ref.key)
+            except LakeError:
+                self._unpublished.append(ref)
+                raise
+
+
+_LAKES: dict[tuple[str, str], TenantLake] = {}
+_LOCK = Lock()
+
+
+def open_tenant(uri: str, tenant: str) -> TenantLake:
+    """Opens a tenant's part of a lake, once a process, and finishes what an earlier run left unfinished."""
+    with _LOCK:
+        if (uri, tenant) not in _LAKES:
+            lake = TenantLake(open_storage(uri), tenant)
+            lake.recover()
+            _LAKES[uri, tenant] = lake
+        return _LAKES[uri, tenant]

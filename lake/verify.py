@@ -1,0 +1,185 @@
+"""Proves from the lake alone that nothing is missing, doubled or changed. Reads, and writes nothing.
+
+objects ── each named by an entry
+entries ── numbered without a gap, and what the checkpoints say
+   ├─ listing ── its blobs: each has an outcome
+   └─ landing ── its blobs: records = rows + duplicates + rejects
+          └───── its files: size, SHA-256, rows and rejects of each blob, every Id once
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+import msgspec
+
+from lake import checkpoint, layout
+from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, UNLISTED, BlobState, Landing, SliceState, State
+from lake.file_check import FileCheck
+from lake.ledger import read_entries, require_tenants
+from lake.storage import LakeError, Storage
+from lake.verification import FeedCounts, Problem, Verification, describe, to_json
+from schemas.times import format_utc
+
+__all__ = ["FeedCounts", "Problem", "Verification", "describe", "to_json", "verify"]
+
+_EDGE = timedelta(minutes=1)
+
+
+def verify(storage: Storage, tenants: Iterable[str] | None = None) -> Verification:
+    """Verifies the tenants of a lake, all of them by default.
+
+    Memory: one file, the ledger of one tenant and 16 bytes for each of its records.
+
+    Raises:
+      LakeError: There is no lake, or no ledger of a tenant, or it cannot be read.
+    """
+    known = require_tenants(storage)
+    chosen = known if tenants is None else sorted(set(tenants))
+    if unknown := [t for t in chosen if t not in known]:
+        raise LakeError(f"the lake {storage.uri!r} has no ledger of tenant {unknown[0]!r}: it has {', '.join(known)}")
+    found = Verification(storage.uri, chosen)
+    # Before the ledgers are read: files get their final names only after their entry is written.
+    stored = [o.key for top in (layout.AUDIT, layout.REJECTED, layout.LEDGER) for o in storage.list(top)]
+    scope = None if tenants is None else set(chosen)
+    strangers = _Strangers([k for k in stored if scope is None or layout.tenant_of(k) in scope])
+    for tenant in chosen:
+        _verify_tenant(storage, tenant, strangers, found)
+    for key in strangers.left():
+        found.problems.append(Problem(key, "no ledger entry names it: move it out of the lake, or delete it"))
+    return found
+
+
+class _Strangers:
+    """Keys that nothing has named yet."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = set(keys)
+
+    def name(self, key: str) -> None:
+        self._keys.discard(key)
+
+    def left(self) -> list[str]:
+        return sorted(self._keys)
+
+
+def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: Verification) -> None:
+    state = State()
+    files = FileCheck(storage, tenant)
+    checkpoints = {
+        layout.number_of(o.key): o.key
+        for o in storage.list(layout.checkpoints(tenant))
+        if o.key == layout.checkpoint(tenant, layout.number_of(o.key))
+    }
+    whole = True
+    for number, entry in read_entries(storage, tenant):
+        key = layout.entry(tenant, number)
+        strangers.name(key)
+        if entry is None or isinstance(entry, msgspec.MsgspecError):
+            why = "is missing, though later entries exist" if entry is None else f"cannot be read ({entry})"
+            found.problems.append(Problem(key, f"{why}: restore it before anything else runs"))
+            whole = False
+            continue
+        if isinstance(entry, Landing):
+            for ref in entry.files:
+                strangers.name(ref.key)
+            found.problems += [Problem(key, what) for what in _landed_again(entry, state)]
+            found.problems += files.check(key, entry)
+        state.apply(entry)
+        state.version = number
+        if number in checkpoints:
+            stored = checkpoints.pop(number)
+            strangers.name(stored)
+            if whole and (what := _compare(storage, stored, state)):
+                found.problems.append(Problem(stored, what))
+    for number, key in checkpoints.items():
+        strangers.name(key)
+        what = f"stands for {number:,} entries, but the ledger ends at {state.version:,}: restore the entries"
+        found.problems.append(Problem(key, what))
+    found.problems += files.repeated()
+    found.files += files.files
+    found.bytes += files.bytes
+    for counts, problems in _feeds(tenant, state):
+        found.feeds.append(counts)
+        found.problems += problems
+
+
+def _landed_again(entry: Landing, state: State) -> Iterator[str]:
+    for blob in entry.blobs:
+        if blob.status == LANDED and state.has_landed(blob.content_id):
+            yield f"blob {blob.content_id!r} has landed in an earlier entry already: its records may stand twice"
+
+
+def _compare(storage: Storage, key: str, state: State) -> str | None:
+    """Compares a checkpoint with what the entries before it add up to."""
+    try:
+        kept = checkpoint.read(storage.get(key), state.version)
+    except checkpoint.UNREADABLE as error:
+        return f"cannot be read ({error}): delete it, the entries hold all of it"
+    if vars(kept) == vars(state):
+        return None
+    return "differs from the entries that it stands for: delete it if the entries are right"
+
+
+def _feeds(tenant: str, state: State) -> Iterator[tuple[FeedCounts, list[Problem]]]:
+    blobs: defaultdict[str, dict[str, BlobState]] = defaultdict(dict)
+    slices: defaultdict[str, list[SliceState]] = defaultdict(list)
+    for content_id, blob in state.blobs.items():
+        blobs[blob.content_type][content_id] = blob
+    for one in state.slices.values():
+        slices[one.content_type].append(one)
+    for content_type in sorted(blobs.keys() | slices.keys()):
+        where = f"tenant {tenant} {content_type}"
+        counts = _count(tenant, content_type, blobs[content_type], slices[content_type])
+        problems = [
+            *_blob_problems(where, blobs[content_type]),
+            *_slice_problems(where, blobs[content_type], slices[content_type]),
+        ]
+        yield counts, problems
+
+
+def _count(tenant: str, content_type: str, blobs: dict[str, BlobState], slices: list[SliceState]) -> FeedCounts:
+    outcomes = Counter(b.status for b in blobs.values())
+    words = Counter(s.outcome for s in slices)
+    return FeedCounts(
+        tenant,
+        content_type,
+        listed_slices=words[LISTED],
+        unlisted_slices=words[UNLISTED],
+        lost_slices=words[LOST],
+        listed=sum(b.expiration is not None for b in blobs.values()),
+        landed=outcomes[LANDED],
+        expired=outcomes[EXPIRED],
+        failed=outcomes[FAILED],
+        pending=outcomes[None],
+        records=sum(b.records for b in blobs.values()),
+        rows=sum(b.rows for b in blobs.values()),
+        duplicates=sum(b.duplicates for b in blobs.values()),
+        rejects=sum(b.rejects for b in blobs.values()),
+    )
+
+
+def _blob_problems(where: str, blobs: dict[str, BlobState]) -> Iterator[Problem]:
+    for content_id, blob in sorted(blobs.items(), key=lambda b: (b[1].created, b[0])):
+        if blob.expiration is None:
+            yield Problem(where, f"blob {content_id!r} has the outcome {blob.status}, but no listing names it")
+        elif blob.status is None:
+            times = f"available since {format_utc(blob.created)}, expires {format_utc(blob.expiration)}"
+            what = f"blob {content_id!r} ({times}) was listed and has no outcome: run `auditlake backfill` again"
+            yield Problem(where, what)
+
+
+def _slice_problems(where: str, blobs: dict[str, BlobState], slices: list[SliceState]) -> Iterator[Problem]:
+    """Yields slices whose listing held more blobs than the ledger names."""
+    created = sorted(b.created for b in blobs.values())
+    for one in sorted(slices, key=lambda s: s.start):
+        # The service need not cut to the millisecond where the request does.
+        named = _within(created, one.start - _EDGE, one.end + _EDGE)
+        if one.outcome == LISTED and one.blobs > named:
+            stretch = f"{format_utc(one.start)} to {format_utc(one.end)}"
+            yield Problem(where, f"the listing of {stretch} held {one.blobs:,} blobs, the ledger names {named:,}")
+
+
+def _within(times: list[datetime], start: datetime, end: datetime) -> int:
+    return bisect_left(times, end) - bisect_left(times, start)

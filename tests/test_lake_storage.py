@@ -1,0 +1,128 @@
+"""The laws that every store of a lake must keep, on local disk."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from errno import ENOSPC, EROFS
+from pathlib import Path
+
+import pytest
+
+from lake.storage import LakeError, LocalStorage, open_storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "lake")
+
+
+def keys(storage: LocalStorage, prefix: str) -> list[str]:
+    return [o.key for o in storage.list(prefix)]
+
+
+def test_put_if_absent_has_one_winner_among_many(storage: LocalStorage) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda n: storage.put_if_absent("_ledger/1", b"%d" % n), range(16)))
+    assert sum(won) == 1
+    assert storage.get("_ledger/1") == b"%d" % won.index(True)
+    assert keys(storage, "_staging") == []
+
+
+def test_put_replaces_what_was_there(storage: LocalStorage) -> None:
+    storage.put("a/b", b"old")
+    storage.put("a/b", b"new")
+    assert storage.get("a/b") == b"new"
+    assert [o.size for o in storage.list("a")] == [3]
+
+
+@pytest.mark.parametrize("write", ["put", "put_if_absent"])
+def test_write_that_fails_midway_leaves_nothing(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    storage.root.mkdir()
+    for folder in ("audit", "_staging", "_staging/.aside"):
+        (storage.root / folder).mkdir()
+    with pytest.raises(LakeError, match=r"cannot write 'audit/x' in the lake '.*': No space left on device"):
+        getattr(storage, write)("audit/x", b"data")
+    assert keys(storage, "audit") == []
+    assert keys(storage, "_staging") == []
+
+
+def test_failed_overwrite_keeps_the_old_object(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.put("a/b", b"old")
+
+    def refuse(*_: object) -> None:
+        raise OSError(EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(LakeError, match="Read-only file system"):
+        storage.put("a/b", b"new")
+    assert storage.get("a/b") == b"old"
+
+
+def test_move_again_is_no_error(storage: LocalStorage) -> None:
+    storage.put("_staging/x", b"data")
+    storage.move("_staging/x", "audit/deep/er/x")
+    storage.move("_staging/x", "audit/deep/er/x")
+    assert storage.get("audit/deep/er/x") == b"data"
+
+
+def test_move_of_nothing_is_an_error(storage: LocalStorage) -> None:
+    with pytest.raises(LakeError, match="cannot move 'x'"):
+        storage.move("x", "y")
+
+
+def test_delete_of_nothing_is_no_error(storage: LocalStorage) -> None:
+    storage.put("x", b"")
+    storage.delete("x")
+    storage.delete("x")
+    with pytest.raises(FileNotFoundError):
+        storage.get("x")
+
+
+def test_absent_objects_are_told_from_refused_ones(storage: LocalStorage) -> None:
+    storage.put("folder/x", b"")
+    for read in (storage.get, storage.open):
+        with pytest.raises(FileNotFoundError):
+            read("folder/none")
+        with pytest.raises(LakeError, match="cannot read 'folder'"):
+            read("folder")
+
+
+def test_list_is_in_the_order_of_keys(storage: LocalStorage) -> None:
+    written = ["a/b/c", "a/b.x", "a/z", "a/b-1/q", "a/B", "a/b0"]
+    for key in written:
+        storage.put(key, b"")
+    assert keys(storage, "a") == sorted(written)
+    assert keys(storage, "none") == []
+
+
+@pytest.mark.parametrize("write", ["put", "put_if_absent"])
+def test_lake_that_cannot_be_written_is_one_sentence(tmp_path: Path, write: str) -> None:
+    (tmp_path / "lake").write_text("a file in the place of the folder")
+    with pytest.raises(LakeError, match=r"^cannot write 'a/b' in the lake '.*lake': "):
+        getattr(LocalStorage(tmp_path / "lake"), write)("a/b", b"")
+
+
+def test_read_only_lake_is_one_sentence(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.put("a/b", b"")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(LakeError, match=r"cannot write 'a/c' in the lake .* Read-only file system"):
+        storage.put_if_absent("a/c", b"")
+
+
+def test_uri_names_a_folder(tmp_path: Path) -> None:
+    for uri in (str(tmp_path / "a b"), f"file://{tmp_path}/a%20b"):
+        assert open_storage(uri).uri == str(tmp_path / "a b")
+
+
+def test_uri_of_another_store_is_refused() -> None:
+    with pytest.raises(LakeError, match="'s3://bucket/lake' is on a store that is not supported"):
+        open_storage("s3://bucket/lake")
