@@ -12,7 +12,7 @@ import msgspec
 
 from lake import checkpoint, layout
 from lake.entries import Entry, State, decode_entry
-from lake.storage import LakeError, Storage
+from lake.storage import LakeError, Storage, WrongRequestError
 
 CHECKPOINT_EVERY = 256
 
@@ -125,11 +125,11 @@ def require_tenants(storage: Storage) -> list[str]:
     """Lists the tenants that have a ledger in a lake that is to be read.
 
     Raises:
-      LakeError: There is none.
+      WrongRequestError: There is none.
     """
     if found := tenants(storage):
         return found
-    raise LakeError(
+    raise WrongRequestError(
         f"no lake at {storage.uri!r}: expected a folder that `auditlake backfill` has written (there is no "
         f"{layout.LEDGER}/tenant=… in it); check --lake"
     )

@@ -20,7 +20,7 @@ from lake.ledger import require_tenants
 from lake.ledger_tables import LEDGER_TABLES, record_type_table
 from lake.render import render
 from lake.schema_text import quoted, sql_type
-from lake.storage import LakeError, Storage
+from lake.storage import Storage, WrongRequestError
 from schemas.model import Table, common_columns, tables
 
 __all__ = ["QueryError", "QueryResult", "connect", "parquet_uris", "render", "run_query"]
@@ -35,7 +35,7 @@ _PARTITION = "/tenant=([^/]*)/date=([^/]*)/[^/]*$"
 _POSITION = regex(r"\n+LINE \d+:.*", DOTALL)
 
 
-class QueryError(LakeError):
+class QueryError(WrongRequestError):
     """A query was refused or failed; the message is what DuckDB says."""
 
 

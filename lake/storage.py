@@ -22,6 +22,10 @@ class LakeError(Exception):
     """The lake cannot be read or written; the message says what to do."""
 
 
+class WrongRequestError(LakeError):
+    """What was asked of the lake cannot be: another URI, query or condition is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object as a listing tells of it: key, size in bytes, time of its last change."""
@@ -62,12 +66,12 @@ def open_storage(uri: str) -> Storage:
     """Opens the store that a lake URI names.
 
     Raises:
-      LakeError: The scheme is not one that this version can use.
+      WrongRequestError: The scheme is not one that this version can use.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("", "file") or re.fullmatch(r"[A-Za-z]", parts.scheme):
         return LocalStorage(Path(unquote(parts.path) if parts.scheme == "file" else uri))
-    raise LakeError(f"the lake {uri!r} is on a store that is not supported: expected a local path or file://")
+    raise WrongRequestError(f"the lake {uri!r} is on a store that is not supported: expected a local path or file://")
 
 
 class LocalStorage:

@@ -122,12 +122,9 @@ def _emulate(args: Namespace) -> int:
 
 
 def _storage(args: Namespace) -> Any:
-    from lake.storage import LakeError, open_storage
+    from lake.storage import open_storage
 
-    try:
-        return open_storage(find_lake(args.lake, os.environ))
-    except LakeError as error:
-        raise UsageError(str(error)) from error
+    return open_storage(find_lake(args.lake, os.environ))
 
 
 def _verify(args: Namespace) -> int:
@@ -212,13 +209,13 @@ def _parse(words: list[str], command: list[str]) -> Namespace:
 
 
 def _run(words: list[str], command: list[str]) -> int:
-    from lake.storage import LakeError
+    from lake.storage import LakeError, WrongRequestError
     from o365.errors import ActivityError, ConfigError
 
     try:
         args = _parse(words, command)
         code: int = args.run(args)
-    except (UsageError, ConfigError) as error:
+    except (UsageError, ConfigError, WrongRequestError) as error:
         return _fail(error, 2)
     except (ActivityError, LakeError) as error:
         return _fail(error, 1)

@@ -245,3 +245,28 @@ def test_emulate_runs_a_command_and_returns_its_exit_code(tmp_path: Path) -> Non
         "emulate", "--count", "5", "--", sys.executable, "-c", "raise SystemExit(7)", env=environment(), cwd=ROOT
     )
     assert failing.returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("verify", "--lake", "nowhere"), "no lake at"),
+        (("status", "--lake", "nowhere"), "no lake at"),
+        (("query", "--lake", "nowhere", "select 1"), "no lake at"),
+        (("verify",), "no lake is given"),
+        (("verify", "--lake", "ftp://somewhere"), "not supported"),
+        (("verify", "--lake", "nowhere", "--jsn"), "unknown option '--jsn'"),
+        (("schema", "nope"), "there is no table 'nope'"),
+        (("verify", "--lake", "nowhere", "--", "echo"), "of use only with emulate"),
+        (("sing",), "invalid choice: 'sing'"),
+        ((), "required: COMMAND"),
+    ],
+)
+def test_wrong_use_of_the_other_commands_is_one_sentence_and_exit_2(
+    words: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    done = auditlake(*words, env=environment(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr

@@ -55,7 +55,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.lists(records(), min_size=1, max_size=12))
 def test_export_is_lossless(tmp_path_factory: pytest.TempPathFactory, made: list[dict[str, Any]]) -> None:

@@ -157,12 +157,12 @@ def test_damage_between_records_costs_no_record(body, kept, broken):
     assert [r.data for r in seen.rejects] == broken
 
 
-@pytest.mark.parametrize("cut", range(1, len(WHOLE)))
-def test_truncated_blob_keeps_its_whole_records_and_shows_the_damage(cut):
-    seen = decode(WHOLE[:cut])
-    assert_accounted(WHOLE, seen)
-    assert ids(seen) == [r["Id"] for r, (start, size) in zip(GOOD, SPANS, strict=True) if start + size <= cut]
-    assert len(seen.rejects) == 1
+def test_truncated_blob_keeps_its_whole_records_and_shows_the_damage():
+    for cut in range(1, len(WHOLE)):
+        seen = decode(WHOLE[:cut])
+        assert_accounted(WHOLE, seen)
+        assert ids(seen) == [r["Id"] for r, (start, size) in zip(GOOD, SPANS, strict=True) if start + size <= cut]
+        assert len(seen.rejects) == 1
 
 
 spliced = st.binary(max_size=6) | st.text('"{}[],:\\ \n0aI', max_size=8).map(str.encode)
