@@ -10,10 +10,9 @@ setup(
     description="Lands Microsoft 365 audit records as typed Parquet, each once, and proves that nothing is missing.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["schemas", "o365", "lake", "transforms", "pipeline", "emulator"]),
-    package_data={"schemas": ["avro/*.avsc", "tables/*.csv"], "emulator": ["data/*"]},
+    package_data={"schemas": ["avro/*.avsc", "tables/*.csv"], "emulator": ["data/*", "faults/*.toml"]},
     install_requires=[
         "apache-beam==2.77.*",
         "cryptography>=42",

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.fit import is_exact
 from schemas.model import Column, Table
-from schemas.times import format_wire, parse_wire, to_micros
+from schemas.times import parse_wire, to_micros
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 _SCALARS = {
@@ -109,18 +109,17 @@ def _build_timestamp(column: Column, values: Sequence[Any]) -> Built:
     if not isinstance(next(v for v in values if v is not None), str):
         return _build_scalar(column, values)
     texts = pa.array(values, pa.string())
-    canonical = pc.match_substring_regex(texts, _CANONICAL_TIME)
-    if pc.all(canonical).as_py() is not False:
-        try:
-            return Built(texts.cast(pa.timestamp("us")).cast(TIMESTAMP), _present(texts), {})
-        except pa.ArrowInvalid as error:
-            raise UnfitError(column.name) from error
-    times = [None if v is None else parse_wire(v) for v in values]
-    if any(t is None and v is not None for t, v in zip(times, values, strict=True)):
+    odd = pc.fill_null(pc.invert(pc.match_substring_regex(texts, _CANONICAL_TIME)), False)
+    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist()
+    times = [parse_wire(values[n]) for n in rows]
+    if None in times:
         raise UnfitError(column.name)
-    array = pa.array([None if t is None else to_micros(t) for t in times], TIMESTAMP)
-    odd = {n: msgspec.json.encode(values[n]) for n, t in enumerate(times) if t and format_wire(t) != values[n]}
-    return Built(array, _present(array), odd)
+    try:
+        usual = pc.if_else(odd, None, texts).cast(pa.timestamp("us")).cast(TIMESTAMP)
+    except pa.ArrowInvalid as error:
+        raise UnfitError(column.name) from error
+    array = pc.replace_with_mask(usual, odd, pa.array(map(to_micros, filter(None, times)), TIMESTAMP))
+    return Built(array, _present(array), {n: msgspec.json.encode(values[n]) for n in rows})
 
 
 def _build_json(column: Column, values: Sequence[Any]) -> Built:

@@ -38,7 +38,7 @@ def split_array(data: bytes) -> Iterator[bytes]:
         stop = values.end(at)
         closed, whole = False, stop is not None
         end = _broken_end(data, at, values) if stop is None else stop
-        yield data[at:end].rstrip(SPACE).removesuffix(b",").rstrip(SPACE)
+        yield data[at:end].rstrip(SPACE)
         at = end
     if whole and not closed:
         yield b""
@@ -74,19 +74,21 @@ class _Values:
 
     def is_record(self, at: int) -> bool:
         """Tells whether a whole record begins at `at`."""
-        value, stop = self._read(at)
-        self._effort -= 0 if stop is None else stop - at
+        value, _ = self._read(at)
         return isinstance(value, dict) and all(isinstance(value.get(k), str) for k in ("Id", "CreationTime"))
 
     def _read(self, at: int) -> tuple[Any, int | None]:
         if self._effort < 0:
             return None, None
         try:
-            return _DECODER.raw_decode(self._text, at)
+            value, stop = _DECODER.raw_decode(self._text, at)
         except json.JSONDecodeError as error:
             reached = len(self._text) if error.msg.startswith("Unterminated") else error.pos
         except RecursionError:
             reached = len(self._text)
+        else:
+            self._effort -= stop - at
+            return value, stop
         # An error counts the lines before it, which is not free either.
         self._effort -= reached - at + reached // 32 + 1
         return None, None
@@ -101,7 +103,7 @@ def _broken_end(data: bytes, at: int, values: _Values) -> int:
     for token in _TOKEN.finditer(data, at):
         while start <= token.start():
             if values.is_record(start):
-                return start
+                return _before(data, at, start)
             start = next(starts, len(data))
         mark = token[0]
         if mark == b'"':
@@ -115,8 +117,13 @@ def _broken_end(data: bytes, at: int, values: _Values) -> int:
             return token.start()
     while start < len(data):
         if values.is_record(start):
-            return start
+            return _before(data, at, start)
         start = next(starts, len(data))
     # The last bracket is the array's, unless it closed one of the piece's own.
     end = len(data.rstrip(SPACE))
     return end - 1 if data[end - 1 : end] == b"]" and closed < end else len(data)
+
+
+def _before(data: bytes, at: int, start: int) -> int:
+    """Gives the end of what stands from `at` to the record at `start`, without the comma between them."""
+    return at + len(data[at:start].rstrip(SPACE).removesuffix(b","))
