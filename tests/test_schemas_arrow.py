@@ -131,6 +131,13 @@ def test_decoded_values_that_a_column_cannot_hold_are_unfit(kind, values):
         build(Column("x", kind, True), values)
 
 
+def test_records_whose_exact_text_no_column_keeps_are_unfit():
+    time = Column("x", "record", True, fields=(Column("t", "timestamp", True),))
+    assert build(time, [("2026-11-20T08:15:31",)]).members == 2
+    with pytest.raises(UnfitError):
+        build(time, [("2026-11-20T08:15:31Z",)])
+
+
 def test_times_in_other_forms_keep_their_text():
     values = ("2026-11-20T08:15:31", None, "2026-11-20T08:15:31Z", "2026-11-20T08:15:31.5")
     built = build(Column("x", "timestamp", True), values)

@@ -91,6 +91,7 @@ def test_blobs_of_any_size_are_rebuilt_in_order(size):
         {"Parameters": '"a text"', "ModifiedProperties": '{"any":"object"}', "ExternalAccess": '"False"'},
         {"Parameters": '{"Name":"a","Value":"1"}'},
         {"Parameters": '[{"Name":"\\ud800","Value":"1"},{"Name":"?","Value":"\\ud800"}]'},
+        {"Parameters": '[{"Name":"a","Value":"\\ud800"}]', "AssociatedAdminUnits": '["\\udfff"]'},
         {"AppAccessContext": '{"APIId":5,"New":{"a":1}}', "AssociatedAdminUnits": '["a",null,5,["b"]]'},
         {"ModifiedProperties": '[{"Name":1,"New":2},{"OldValue":null,"NewValue":[1]}]'},
         {"ModifiedProperties": '[{"Name":"a"},null,7]'},
