@@ -116,7 +116,8 @@ def _left_off(state: State, content_type: str, now: datetime) -> datetime:
     reached = frontier(state, content_type)
     if reached is None:
         return now - timedelta(seconds=limits()["retention"])
-    return reached - timedelta(seconds=limits()["late_arrival"])
+    first = min(s.start for s in state.slices.values() if s.content_type == content_type)
+    return max(first, reached - timedelta(seconds=limits()["late_arrival"]))
 
 
 def uncovered(state: State, content_type: str, wanted: TimeRange) -> list[TimeRange]:

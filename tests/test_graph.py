@@ -1,6 +1,7 @@
 """The source by hand, as a runner drives it, and the graph in this process."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from emulator.server import Emulator, running
 from lake.landing import open_tenant
 from o365.connection import Connection
 from pipeline.graph import land_feeds
-from schemas.contract import content_types
+from schemas.contract import content_types, limits
 from schemas.times import TimeRange
 from transforms.elements import ContentUnit, Feed
 from transforms.grid import OPEN, TICK, GridProvider, GridTracker, tick_range, ticks_of
@@ -152,3 +153,21 @@ def test_graph_lands_all_feeds_and_counts_as_beam_metrics(
     assert counted["blobs_landed"] == counted["blobs_listed"] == len(state.blobs)
     assert counted["records_decoded"] == counted["rows_landed"] + counted["records_repeated"]
     assert counted["rows_landed"] == sum(f.ref.rows for f in state.files.values())
+
+
+@pytest.mark.parametrize(("asked_back", "lost_minutes"), [(timedelta(days=7), 0), (timedelta(days=7, minutes=50), 51)])
+def test_oldest_tick_is_listed_as_far_as_the_service_keeps_it_and_the_rest_is_named(
+    asked_back: timedelta, lost_minutes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = NOW.replace(minute=55, second=0)
+    with running(count=4000, anchor=now, shape=Shape(days=7.1, max_records=10)) as emu:
+        source = replace(feed(emu, tmp_path, monkeypatch), time_range=TimeRange(now - asked_back, now))
+        # A service that keeps to its word, without the hour of grace that was observed.
+        monkeypatch.setattr("emulator.window.limits", lambda: {**limits(), "retention_grace": 0})
+        first = ticks_of(source.time_range).start
+        drive(
+            _ListContentFn(clock=lambda: now), source, GridTracker(type(ticks_of(source.time_range))(first, first + 1))
+        )
+    state = open_tenant(str(tmp_path), source.connection.tenant_id).ledger.state
+    lost = [s for s in state.slices.values() if s.outcome == "lost"]
+    assert [(s.end - s.start) // timedelta(minutes=1) for s in lost] == ([lost_minutes] if lost_minutes else [])

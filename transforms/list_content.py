@@ -29,6 +29,7 @@ from transforms.tally import count
 UNIT_BLOBS = 100
 TOO_OLD = "older than the service keeps"
 _EDGE = timedelta(minutes=1)
+_WHILE_RUNNING = timedelta(minutes=10)
 _LOGGER = getLogger(__name__)
 
 
@@ -139,7 +140,14 @@ class Lister:
             if cut < stretch.end:
                 rest = TimeRange(cut, stretch.end)
                 self._keep(rest, self._list(rest))
-            self._note(TimeRange(stretch.start, cut), LOST, cause=TOO_OLD)
+            self._note_lost(TimeRange(stretch.start, cut))
+
+    def _note_lost(self, stretch: TimeRange) -> None:
+        """Notes what was asked for and has aged out, unless an earlier run listed it, or it aged out while we ran."""
+        known = self._lake.ledger.state.slices.get((self._feed.content_type, stretch.start))
+        asked = max(stretch.start, self._feed.time_range.start)
+        if (known is None or known.outcome != LISTED) and stretch.end - asked > _WHILE_RUNNING:
+            self._note(TimeRange(asked, stretch.end), LOST, cause=TOO_OLD)
 
     def _list(self, stretch: TimeRange) -> list[ContentBlob]:
         content_type = self._feed.content_type
