@@ -14,6 +14,7 @@ from errno import EACCES, EADDRINUSE
 from pathlib import Path
 from types import FrameType
 
+from emulator.fault_script import script_names
 from emulator.server import DEFAULT_COUNT, Emulator, running
 from emulator.window import parse_time
 
@@ -36,6 +37,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--quota", type=_at_least(1), metavar="N", help="requests per tenant and minute (default: any)")
     parser.add_argument("--port", type=_at_least(0), default=0, metavar="N", help="TCP port (default 0: a free one)")
     parser.add_argument("--anchor", metavar="TIME", help="content lies in the 7 days before this time (default now)")
+    parser.add_argument(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help=f"TOML script of faults, or the name of one that is here: {', '.join(script_names())}",
+    )
     parser.add_argument("--control", action="store_true", help="serve the control endpoints below /control/")
 
 
@@ -82,6 +89,7 @@ def _service(args: Namespace) -> AbstractContextManager[Emulator]:
         control=args.control,
         anchor=_anchor(args.anchor),
         port=args.port,
+        faults=args.faults,
     )
 
 

@@ -15,9 +15,11 @@ from time import sleep
 import trustme
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emulator.api import make_app
 from emulator.clock import Clock
+from emulator.fault_script import read_script
 from emulator.filling import Shape, blobs_of_generated, blobs_of_lines, read_lines
 from emulator.tenant import State, Tenant, make_tenant
 
@@ -64,6 +66,7 @@ def running(
     page_size: int = 200,
     port: int = 0,
     shape: Shape = Shape(),
+    faults: Path | None = None,
 ) -> Iterator[Emulator]:
     """Runs the service until the block ends.
 
@@ -79,13 +82,16 @@ def running(
       page_size: Most blobs of one listing.
       port: TCP port; 0 for a free one.
       shape: How records are cut into blobs.
+      faults: A script of faults, or the name of one that comes with the emulator.
 
     Yields:
       The running service.
 
     Raises:
       OSError: A file cannot be read, or the port is taken.
+      ValueError: The script of faults cannot be used.
     """
+    script = read_script(faults) if faults is not None else None
     clock = clock or Clock(anchor)
     state = State(clock, (anchor or clock.now()).replace(microsecond=0), {}, page_size=page_size)
     for number in range(tenants):
@@ -93,6 +99,8 @@ def running(
         tenant.quota = quota
         _fill(tenant, f"{seed}/{number}", records if number == 0 else (), count, state.anchor, shape)
         state.tenants[tenant.tenant_id] = tenant
+    if script is not None:
+        state.hook = script.hook(state, seed)
     with _listener(port) as listener, TemporaryDirectory(prefix="auditlake-emulator-") as folder:
         ca = trustme.CA()
         ca_file = Path(folder) / "ca.pem"
@@ -101,6 +109,14 @@ def running(
         state.api_root = f"https://localhost:{listener.getsockname()[1]}"
         with _serving(make_app(state, with_control=control), listener, ca):
             yield Emulator(state.api_root, ca_file, ca, state)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Hands its transport to the application, as some faults end connections."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
 
 
 class _Server(uvicorn.Server):
@@ -147,6 +163,7 @@ def _listener(port: int) -> socket.socket:
 def _serving(app: ASGIApp, listener: socket.socket, ca: trustme.CA) -> Iterator[None]:
     config = uvicorn.Config(
         app,
+        http=_Protocol,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -34,6 +34,30 @@ examples:
 The secret comes by environment or file only: set {SECRET_ENV}, or name --client-secret-file or --certificate-file.
 Options of Apache Beam, such as --runner=FlinkRunner, pass through; without any, everything runs in this process.
 """
+_EMULATE = """\
+Everything after -- runs with AUDITLAKE_API_ROOT, AUDITLAKE_AUTHORITY, AUDITLAKE_CA_FILE, AUDITLAKE_TENANT_ID,
+AUDITLAKE_CLIENT_ID and AUDITLAKE_CLIENT_SECRET set; the service ends with it and returns its exit code.
+
+examples:
+  auditlake emulate -- auditlake backfill --lake ./lake --start -7d
+  auditlake emulate --records records.ndjson.gz -- auditlake backfill --lake ./try --start -7d
+  auditlake emulate --tenants 3 --quota 600 --json
+"""
+_QUERY = """\
+Views: one a table (auditlake schema), audit over their common columns, record_types, ledger_blobs, ledger_files,
+ledger_slices, ledger_drift and rejected.
+
+examples:
+  auditlake query --lake ./lake "select count(*), count(distinct Id) from audit"
+  auditlake query --lake ./lake "select date, Operation, ClientIP from aad_logon where UserId = 'adele@contoso.com'"
+  auditlake query --lake ./lake --json "select Parameters['Identity'] as who from exchange_admin limit 5"
+  auditlake query --lake ./lake "select _extra ->> 'NewMember' from sharepoint where _extra is not null"
+"""
+_EXPORT = """\
+examples:
+  auditlake export --lake ./lake > records.ndjson
+  auditlake export --lake ./lake --where "UserId = 'adele@contoso.com' and date >= '2026-11-20'"
+"""
 
 
 class _Parser(ArgumentParser):
@@ -61,16 +85,20 @@ def _parser() -> ArgumentParser:
         return added
 
     _add_backfill(command("backfill", _backfill, "land what the feed has and the lake does not", epilog=_BACKFILL))
-    _add_emulate(command("emulate", _emulate, "run a faithful local service with made-up or given records"))
+    emulate = command(
+        "emulate", _emulate, "run a faithful local service with made-up or given records", epilog=_EMULATE
+    )
+    _add_emulate(emulate)
     _add_lake(command("verify", _verify, "prove from the lake alone that nothing is missing, doubled or changed"))
     _add_lake(command("status", _status, "show how far each feed is landed"))
-    query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)"))
+    query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)", epilog=_QUERY))
     query.add_argument("sql", help="a SELECT over audit, a table, or the ledger_* views")
     query.add_argument("--csv", action="store_true", help="print comma-separated values")
     schema = command("schema", _schema, "show tables and columns")
     schema.add_argument("table", nargs="?", help="one table (all)")
     schema.add_argument("--form", choices=("text", "avro", "ddl"), default="text", help="how to show it (text)")
-    export = command("export", _export, "print records as they were, rebuilt from their rows, as NDJSON")
+    rebuilt = "print records as they were, rebuilt from their rows, as NDJSON"
+    export = command("export", _export, rebuilt, epilog=_EXPORT)
     _add_lake(export, json_option=False)
     export.add_argument("--where", metavar="SQL", help="only rows that meet this condition")
     return parser

@@ -1,0 +1,260 @@
+"""What each fault does: answers instead of the service, spoils its answer, or ends the connection."""
+
+import asyncio
+import gzip
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from emulator.errors import MESSAGES, denied
+from emulator.tenant import Answer, State
+from schemas.contract import api_errors
+
+FOREIGN_HOST = "feed.invalid"
+FEED = ("list", "start", "stop", "content", "blob", "notifications", "names")
+PLACES = ("token", *FEED)
+_PAGES = ("content", "notifications")
+_GOODBYE_S = 5.0
+_HTML = (
+    "<!DOCTYPE html>\r\n<html><head><title>{0} - Service</title></head>\r\n"
+    "<body><h2>Our services aren't available right now</h2><p>We're working to restore all services as soon as"
+    " possible. Please check back soon.</p></body></html>"
+)
+
+
+class Fault(Protocol):
+    """The parameters of a table of a script, as far as faults read them."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it lasts."""
+
+    @property
+    def retry_after(self) -> int | None:
+        """What `Retry-After` says."""
+
+    @property
+    def code(self) -> str | None:
+        """The error code."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status."""
+
+
+Action = Callable[[Fault, State, Request, Answer], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what it does, where it can, and which parameters it takes; those in `needs` it must have.
+
+    `instead` says that the service does not see the request, so that a start starts nothing.
+    """
+
+    action: Action
+    places: tuple[str, ...] = PLACES
+    takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    instead: bool = False
+
+
+async def _latency(fault: Fault, _: State, request: Request, answer: Answer) -> Response:
+    # Read first: what comes after the body is that the client has gone, and then nobody has to wait.
+    await request.body()
+    await _gone(request.receive, fault.seconds or 0)
+    return await answer(request)
+
+
+async def _throttled(fault: Fault, _: State, request: Request, __: Answer) -> Response:
+    text = MESSAGES["AF429"].format(method=request.method, publisher="00000000-0000-0000-0000-000000000000")
+    return _retry_after(fault, JSONResponse({"error": {"code": "AF429", "message": text}}, fault.status or 429))
+
+
+async def _status(fault: Fault, _: State, __: Request, ___: Answer) -> Response:
+    return _retry_after(fault, PlainTextResponse("The service is unavailable.", fault.status or 503))
+
+
+async def _html(fault: Fault, _: State, __: Request, ___: Answer) -> Response:
+    status = fault.status or 200
+    return _retry_after(fault, Response(_HTML.format(status), status, media_type="text/html"))
+
+
+async def _af(fault: Fault, _: State, request: Request, __: Answer) -> Response:
+    code = fault.code or "AF50000"
+    known = {"content_id": request.path_params.get("content_id", ""), "minutes": "8", "seconds": "46"}
+    text = MESSAGES[code].format_map(defaultdict(lambda: "none", known))
+    body = {"error": {"code": code, "message": text}}
+    return _retry_after(fault, JSONResponse(body, fault.status or api_errors()[code].http))
+
+
+async def _unauthorized(_: Fault, __: State, ___: Request, ____: Answer) -> Response:
+    return denied().response()
+
+
+async def _expired(_: Fault, state: State, request: Request, answer: Answer) -> Response:
+    tenant = state.tenant(request.path_params["tenant_id"])
+    blob = tenant.by_id.get(request.path_params["content_id"]) if tenant else None
+    if blob is not None:
+        blob.expiration = min(blob.expiration, state.clock.now())
+    return await answer(request)
+
+
+async def _drop(_: Fault, __: State, ___: Request, ____: Answer, *, reset: bool) -> Response:
+    return _Dropped(reset=reset)
+
+
+async def _stop_halfway(fault: Fault, _: State, request: Request, answer: Answer) -> Response:
+    return _Half(await answer(request), fault.seconds or 0)
+
+
+async def _spoil_body(
+    _: Fault, __: State, request: Request, answer: Answer, *, spoil: Callable[[bytes], bytes], packed: bool = False
+) -> Response:
+    """Changes the body of a good answer: as gzip, or as plain text."""
+    response = await answer(request)
+    if response.status_code != 200:
+        return response
+    body = bytes(response.body)
+    if packed != (response.headers.get("content-encoding") == "gzip"):
+        body = gzip.compress(body, 1, mtime=0) if packed else gzip.decompress(body)
+    body = spoil(body)
+    spoilt = Response(body, headers=dict(response.headers) | {"content-length": str(len(body))})
+    if packed:
+        spoilt.headers["content-encoding"] = "gzip"
+    elif "content-encoding" in spoilt.headers:
+        del spoilt.headers["content-encoding"]
+    return spoilt
+
+
+async def _mangle_link(
+    _: Fault, __: State, request: Request, answer: Answer, *, mangle: Callable[[str, Request], str]
+) -> Response:
+    response = await answer(request)
+    if "nextpageuri" in response.headers:
+        response.headers["nextpageuri"] = mangle(response.headers["nextpageuri"], request)
+    return response
+
+
+async def _blank_link(_: Fault, __: State, request: Request, answer: Answer) -> Response:
+    response = await answer(request)
+    if response.status_code == 200 and "nextpageuri" not in response.headers:
+        response.headers["nextpageuri"] = ""
+    return response
+
+
+def _retry_after(fault: Fault, response: Response) -> Response:
+    if fault.retry_after is not None:
+        response.headers["Retry-After"] = str(fault.retry_after)
+    return response
+
+
+def _in_capitals(uri: str, _: Request) -> str:
+    parts = urlsplit(uri)
+    pairs = (pair.partition("=") for pair in parts.query.split("&"))
+    return parts._replace(query="&".join(name.upper() + sign + value for name, sign, value in pairs)).geturl()
+
+
+def _corrupt(packed: bytes) -> bytes:
+    # A byte of the checksum: every reader that looks at it sees the fault, whatever the records are.
+    return packed[:-8] + bytes([packed[-8] ^ 0xFF]) + packed[-7:]
+
+
+def _misshapen(body: bytes) -> bytes:
+    return b'{"value":' + body + b"}" if body.lstrip().startswith(b"[") else b"[" + body + b"]"
+
+
+class _Dropped(Response):
+    """No answer: the connection ends in order, or by a reset of TCP."""
+
+    def __init__(self, *, reset: bool):
+        super().__init__()
+        self._reset = reset
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport: asyncio.Transport = scope["state"]["transport"]
+        if self._reset:
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            transport.abort()
+        await _end(transport, receive)
+
+
+class _Half(Response):
+    """The head of an answer and half of its body, then silence, then the end of the connection."""
+
+    def __init__(self, whole: Response, silence_s: float):
+        super().__init__(bytes(whole.body), whole.status_code)
+        self.raw_headers = whole.raw_headers
+        self._silence_s = silence_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        half = bytes(self.body[: len(self.body) // 2])
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        if self._silence_s:
+            await _gone(receive, self._silence_s)
+        await _end(scope["state"]["transport"], receive)
+
+
+async def _end(transport: asyncio.Transport, receive: Receive) -> None:
+    """Closes a connection; returns when the server has seen that, as it else takes a missing answer for a mistake."""
+    transport.close()
+    if not await _gone(receive, _GOODBYE_S):
+        transport.abort()
+        await _gone(receive, _GOODBYE_S)
+
+
+async def _gone(receive: Receive, seconds: float) -> bool:
+    """Waits until the connection has ended, but no longer than this; tells whether it has."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return False
+    return True
+
+
+def _spoils(spoil: Callable[[bytes], bytes], *, packed: bool = False) -> Kind:
+    return Kind(partial(_spoil_body, spoil=spoil, packed=packed))
+
+
+def _mangles(mangle: Callable[[str, Request], str]) -> Kind:
+    return Kind(partial(_mangle_link, mangle=mangle), _PAGES)
+
+
+KINDS: dict[str, Kind] = {
+    "latency": Kind(_latency, needs=("seconds",)),
+    "throttled": Kind(_throttled, takes=("status", "retry_after"), instead=True),
+    "status": Kind(_status, takes=("retry_after",), needs=("status",), instead=True),
+    "html": Kind(_html, takes=("status", "retry_after"), instead=True),
+    "af": Kind(_af, FEED, takes=("status", "retry_after"), needs=("code",), instead=True),
+    "unauthorized": Kind(_unauthorized, FEED, instead=True),
+    "expired": Kind(_expired, ("blob",)),
+    "hangup": Kind(partial(_drop, reset=False), instead=True),
+    "reset": Kind(partial(_drop, reset=True), instead=True),
+    "cut": Kind(_stop_halfway),
+    "stalled": Kind(_stop_halfway, needs=("seconds",)),
+    "truncated_gzip": _spoils(lambda packed: packed[: len(packed) // 2], packed=True),
+    "corrupt_gzip": _spoils(_corrupt, packed=True),
+    "invalid_json": _spoils(lambda body: body.rstrip()[:-1]),
+    "wrong_shape": _spoils(_misshapen),
+    "empty": _spoils(lambda _: b""),
+    "no_records": Kind(partial(_spoil_body, spoil=lambda _: b"[]"), ("blob",)),
+    "next_encoded": _mangles(lambda uri, _: uri.replace("$", "%24")),
+    "next_capitals": _mangles(_in_capitals),
+    "next_http": _mangles(lambda uri, _: uri.replace("https://", "http://", 1)),
+    "next_self": _mangles(lambda _, request: str(request.url)),
+    "next_foreign": _mangles(lambda uri, _: urlsplit(uri)._replace(netloc=FOREIGN_HOST).geturl()),
+    "next_blank": Kind(_blank_link, _PAGES),
+}
