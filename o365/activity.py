@@ -17,7 +17,7 @@ from o365.calls import Calls, Counts, Request
 from o365.connection import Connection
 from o365.errors import ListingChangedError, RetryableError
 from o365.identity import Tokens, TokenSource
-from o365.listing import Notification, Subscription, content_blob, notification, objects, subscription
+from o365.listing import Notification, Subscription, content_blob, notification, objects, started, subscription
 from o365.throttle import Governor
 from o365.transport import Answer, Transport
 from schemas.contract import limits
@@ -94,8 +94,14 @@ class ActivityClient:
         Raises:
           RetryableError: The service wants a wait first, usually of minutes; `retry_after_s` says how long.
         """
-        # An unchanged subscription is refused with a code that the table calls ok.
-        return self._calls.send(self._subscription_request("start", content_type), lambda answer: answer.status < 300)
+        request = self._subscription_request("start", content_type)
+
+        def read(answer: Answer) -> bool:
+            if answer.status >= 300:
+                return False  # an unchanged subscription is refused with a code that the table calls ok
+            return bool(started(answer.body, request.what).content_type)
+
+        return self._calls.send(request, read)
 
     def stop_subscription(self, content_type: str) -> None:
         """Stops a subscription. What becomes available until it is started again is lost for good."""

@@ -41,18 +41,34 @@ def objects(body: bytes, what: str) -> list[Mapping[str, object]]:
     Raises:
       RetryableError: The body is not such an array.
     """
-    if is_html(body):
-        raise _odd(what, "the answer is markup of some gateway, expected JSON")
-    try:
-        answer = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise _odd(what, f"the answer of {len(body)} bytes is not JSON") from error
+    answer = _parsed(body, what)
     if not isinstance(answer, list):
         raise _odd(what, f"the answer is {_kind(answer)}, expected an array")
     for position, item in enumerate(answer):
         if not isinstance(item, dict):
             raise _odd(what, f"item {position} of the answer is {_kind(item)}, expected an object")
     return answer
+
+
+def started(body: bytes, what: str) -> Subscription:
+    """Reads the answer of `/subscriptions/start`; a success without one is none.
+
+    Raises:
+      RetryableError: The body is not a subscription.
+    """
+    answer = _parsed(body, what)
+    if not isinstance(answer, dict):
+        raise _odd(what, f"the answer is {_kind(answer)}, expected an object")
+    return subscription(answer, what)
+
+
+def _parsed(body: bytes, what: str) -> object:
+    if is_html(body):
+        raise _odd(what, "the answer is markup of some gateway, expected JSON")
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _odd(what, f"the answer of {len(body)} bytes is not JSON") from error
 
 
 def subscription(item: Mapping[str, object], what: str) -> Subscription:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,35 @@ def test_start_older_than_the_service_keeps_is_named_and_recorded(tmp_path: Path
     assert "older than the service keeps" in done.stdout
     lost = rows(lake, "select count(*) as n from ledger_slices where outcome = 'lost'")
     assert lost == [{"n": 5}]
+
+
+@pytest.mark.parametrize(
+    "script", ["flaky-blobs", "mangled-pages", "html-pages", "expired-token", "truncated", "wrong-shapes"]
+)
+def test_backfill_survives_faults_and_lands_everything(script: str, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    # Few slices: each fault costs a real wait.
+    with running(count=3000, shape=Shape(max_records=30), page_size=2, faults=Path(script)) as emu:
+        words = ("backfill", "--lake", lake, "--start", "-4h", "--json")
+        summary = json.loads(succeed(*words, env=environment(emu), cwd=tmp_path))
+        since = emu.clock.now() - timedelta(hours=4)
+        wanted = {b.content_id for blobs in emu.tenants[0].blobs.values() for b in blobs if b.created >= since}
+    assert summary["complete"]
+    landed = rows(lake, "select content_id from ledger_blobs where status = 'landed'")
+    assert wanted
+    assert wanted <= {r["content_id"] for r in landed}
+    succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
+
+
+def test_blobs_that_expire_before_they_are_fetched_are_named(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    with running(count=300, shape=FEW_BLOBS, faults=Path("expiring")) as emu:
+        done = auditlake("backfill", "--lake", lake, "--start", "-7d", env=environment(emu), cwd=tmp_path)
+    expired = rows(lake, "select content_id from ledger_blobs where status = 'expired'")
+    assert expired
+    assert done.returncode == 1
+    assert all(r["content_id"] in done.stdout for r in expired[:20])
+    succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
 def test_dry_run_changes_nothing(tmp_path: Path) -> None:

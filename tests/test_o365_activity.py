@@ -445,6 +445,14 @@ def test_start_that_comes_too_soon_tells_the_wait_instead_of_sleeping_it() -> No
         assert on.client.governor.quota == 2000
 
 
+@pytest.mark.parametrize("body", [b"<html><body>busy</body></html>", b"", b"[]", b"{}"])
+def test_start_is_believed_only_with_the_subscription_in_the_answer(body: bytes) -> None:
+    fine = json_reply({"contentType": GENERAL, "status": "enabled", "webhook": None})
+    with stage(in_turn(Reply(200, body=body), fine)) as on:
+        assert on.client.start_subscription(GENERAL)
+        assert len(on.server.asked) == 2
+
+
 @pytest.mark.parametrize("status", [200, 204])
 def test_stop_takes_any_success(status: int) -> None:
     with stage(in_turn(Reply(status))) as on:

@@ -18,7 +18,7 @@ from lake.entries import LISTED, LOST, UNLISTED, Entry, ListedBlob, Listing, Sli
 from lake.landing import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
-from o365.errors import ActivityError, NotSubscribedError, WindowError
+from o365.errors import ActivityError, ListingChangedError, NotSubscribedError, WindowError
 from schemas.contract import limits
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange
@@ -27,6 +27,7 @@ from transforms.grid import OPEN, GridProvider, StartWatermark, tick_range, tick
 from transforms.tally import count
 
 UNIT_BLOBS = 100
+LISTING_TRIES = 4
 TOO_OLD = "older than the service keeps"
 _EDGE = timedelta(minutes=1)
 _WHILE_RUNNING = timedelta(minutes=10)
@@ -150,12 +151,14 @@ class Lister:
             self._note(TimeRange(asked, stretch.end), LOST, cause=TOO_OLD)
 
     def _list(self, stretch: TimeRange) -> list[ContentBlob]:
-        content_type = self._feed.content_type
-        try:
-            return list(self._client.list_content(content_type, stretch))
-        except NotSubscribedError:
-            self._client.ensure_subscribed([content_type])
-            return list(self._client.list_content(content_type, stretch))
+        for _ in range(LISTING_TRIES - 1):
+            try:
+                return list(self._client.list_content(self._feed.content_type, stretch))
+            except NotSubscribedError:
+                self._client.ensure_subscribed([self._feed.content_type])
+            except ListingChangedError:
+                _LOGGER.debug("listing %s again from its first page", stretch)
+        return list(self._client.list_content(self._feed.content_type, stretch))
 
     def _keep(self, stretch: TimeRange, listed: Iterable[ContentBlob]) -> None:
         held = list(listed)
