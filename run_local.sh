@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lands a demo tenant (or, with AUDITLAKE_TENANT_ID and its credential set, a real one), verifies, and asks three questions.
-# Needs Python 3.11 to 3.13 and bash. Leaves the lake in ./demo/lake (or ./lake) and nothing running.
+# Needs Python 3.11 to 3.13 and bash. Leaves the lake in ./demo/lake (or ./data) and nothing running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -33,7 +33,7 @@ source ./deploy/environment.sh
 prepare_environment
 
 if [[ -n ${AUDITLAKE_TENANT_ID:-} ]]; then
-  land ./lake
+  land ./data
 else
   # The demo's content lies in the 7 days before the first run, so that a second run meets the same tenant.
   mkdir -p demo

@@ -16,19 +16,19 @@ from pipeline.errors import UsageError
 
 _EXAMPLES = """\
 examples:
-  auditlake emulate -- auditlake backfill --lake ./lake --start -7d    try it without a tenant
-  auditlake backfill --lake ./lake --start auto                        land what is new since the last run
-  auditlake verify --lake ./lake                                       prove that nothing is missing
-  auditlake query --lake ./lake "select Operation, count(*) from audit group by all order by 2 desc limit 10"
-  auditlake export --lake ./lake --where "UserId = 'adele@contoso.com'" > records.ndjson
+  auditlake emulate -- auditlake backfill --lake ./data --start -7d    try it without a tenant
+  auditlake backfill --lake ./data --start auto                        land what is new since the last run
+  auditlake verify --lake ./data                                       prove that nothing is missing
+  auditlake query --lake ./data "select Operation, count(*) from audit group by all order by 2 desc limit 10"
+  auditlake export --lake ./data --where "UserId = 'adele@contoso.com'" > records.ndjson
 """
 _BACKFILL = f"""\
 Times are ISO 8601 (UTC unless they name a zone), a time back such as -7d, -12h or -90m, `now`, or, for the start,
 `auto`: where the ledger left off, and everything the service keeps on an empty lake.
 
 examples:
-  auditlake backfill --lake ./lake --start -7d
-  auditlake backfill --lake ./lake --start 2026-11-20 --end 2026-11-21T12:00:00Z
+  auditlake backfill --lake ./data --start -7d
+  auditlake backfill --lake ./data --start 2026-11-20 --end 2026-11-21T12:00:00Z
   auditlake backfill --config {DEFAULT_FILE} --start auto --dry-run
 
 The secret comes by environment or file only: set {SECRET_ENV}, or name --client-secret-file or --certificate-file.
@@ -39,7 +39,7 @@ Everything after -- runs with AUDITLAKE_API_ROOT, AUDITLAKE_AUTHORITY, AUDITLAKE
 AUDITLAKE_CLIENT_ID and AUDITLAKE_CLIENT_SECRET set; the service ends with it and returns its exit code.
 
 examples:
-  auditlake emulate -- auditlake backfill --lake ./lake --start -7d
+  auditlake emulate -- auditlake backfill --lake ./data --start -7d
   auditlake emulate --records records.ndjson.gz -- auditlake backfill --lake ./try --start -7d
   auditlake emulate --tenants 3 --quota 600 --json
 """
@@ -48,15 +48,15 @@ Views: one a table (auditlake schema), audit over their common columns, record_t
 ledger_slices, ledger_drift and rejected.
 
 examples:
-  auditlake query --lake ./lake "select count(*), count(distinct Id) from audit"
-  auditlake query --lake ./lake "select date, Operation, ClientIP from aad_logon where UserId = 'adele@contoso.com'"
-  auditlake query --lake ./lake --json "select Parameters['Identity'] as who from exchange_admin limit 5"
-  auditlake query --lake ./lake "select _extra ->> 'NewMember' from sharepoint where _extra is not null"
+  auditlake query --lake ./data "select count(*), count(distinct Id) from audit"
+  auditlake query --lake ./data "select date, Operation, ClientIP from aad_logon where UserId = 'adele@contoso.com'"
+  auditlake query --lake ./data --json "select Parameters['Identity'] as who from exchange_admin limit 5"
+  auditlake query --lake ./data "select _extra ->> 'NewMember' from sharepoint where _extra is not null"
 """
 _EXPORT = """\
 examples:
-  auditlake export --lake ./lake > records.ndjson
-  auditlake export --lake ./lake --where "UserId = 'adele@contoso.com' and date >= '2026-11-20'"
+  auditlake export --lake ./data > records.ndjson
+  auditlake export --lake ./data --where "UserId = 'adele@contoso.com' and date >= '2026-11-20'"
 """
 
 

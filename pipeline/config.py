@@ -2,7 +2,7 @@
 
 A file, `auditlake.toml`:
 
-    lake = "./lake"
+    lake = "./data"
     cloud = "enterprise"
 
     [[tenant]]
@@ -103,7 +103,7 @@ def find_lake(flag: str | None, environ: Mapping[str, str], file: Mapping[str, A
     """
     lake = flag or environ.get("AUDITLAKE_LAKE") or (_read_file(None) if file is None else file).get("lake")
     if not lake:
-        raise UsageError("no lake is given: add --lake, for instance --lake ./lake, or set AUDITLAKE_LAKE")
+        raise UsageError("no lake is given: add --lake, for instance --lake ./data, or set AUDITLAKE_LAKE")
     return str(lake)
 
 

@@ -62,7 +62,7 @@ def test_configuration_in_the_readme_loads(tmp_path: Path, monkeypatch: pytest.M
     from pipeline.config import load_config
 
     (text,) = blocks(README, "toml")
-    assert tomllib.loads(text)["lake"] == "./lake"
+    assert tomllib.loads(text)["lake"] == "./data"
     (tmp_path / "auditlake.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert [c.name for c in load_config({}, {}).connections] == ["contoso", "fabrikam"]
