@@ -128,7 +128,13 @@ def _run_graph(feeds: Sequence[Feed], run_id: str, options: PipelineOptions) -> 
     with live_progress(run_id, _slices(feeds), connections):
         p = beam.Pipeline(options=options)
         land_feeds(p, feeds)
-        p.run().wait_until_finish()
+        try:
+            p.run().wait_until_finish()
+        except RuntimeError as error:
+            # Beam makes this of a Ctrl-C that falls into a step.
+            if str(error).startswith("KeyboardInterrupt"):
+                raise KeyboardInterrupt from error
+            raise
 
 
 def _slices(feeds: Sequence[Feed]) -> int:

@@ -96,6 +96,24 @@ def test_backfill_ended_by_sigkill_and_run_again_gives_the_same_rows(tmp_path: P
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
+def test_ctrl_c_ends_a_backfill_with_a_sentence(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    with running(count=20_000) as emu:
+        command = [sys.executable, "-m", "pipeline", "backfill", "--lake", str(lake), "--start", "-7d"]
+        with subprocess.Popen(
+            command, env=environment(emu), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as run:
+            deadline = time.monotonic() + 120
+            while len(list(lake.rglob("entries/*.json"))) < 40:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            run.send_signal(signal.SIGINT)
+            _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "stopped; what was committed stays" in said
+    assert "Traceback" not in said
+
+
 def test_one_bad_tenant_does_not_stop_the_others(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     with running(tenants=3, count=300, shape=FEW_BLOBS) as emu:
