@@ -16,6 +16,7 @@ from types import FrameType
 
 from emulator.fault_script import script_names
 from emulator.server import DEFAULT_COUNT, Emulator, running
+from emulator.tenant import Tenant
 from emulator.window import parse_time
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -66,9 +67,9 @@ def run(args: Namespace, *, json_output: bool) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def environment(emu: Emulator) -> dict[str, str]:
-    """Returns the variables that point auditlake at the service and its first tenant."""
-    tenant = emu.tenants[0]
+def environment(emu: Emulator, tenant: Tenant | None = None) -> dict[str, str]:
+    """Returns the variables that point auditlake at the service and a tenant, by default the first."""
+    tenant = tenant or emu.tenants[0]
     return {
         "AUDITLAKE_API_ROOT": emu.api_root,
         "AUDITLAKE_AUTHORITY": emu.authority,

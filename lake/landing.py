@@ -32,15 +32,13 @@ from lake.entries import (
 from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
 from lake.rows import by_day, days_of, with_content, write_parquet
-from lake.tenant import TenantLake, open_tenant
+from lake.tenant import TenantLake
 from schemas.decode import Drift, RawRecord, decode_records, split_blob
 from schemas.feed import ContentBlob
 
 CHUNK_RECORDS = 8192
 CHUNK_BYTES = 16 * 1024 * 1024
 HELD_BYTES = 96 * 1024 * 1024
-
-__all__ = ["TenantLake", "Unit", "open_tenant"]
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from uuid import uuid4
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
 
-from lake.landing import open_tenant
 from lake.storage import LakeError, open_storage
+from lake.tenant import open_tenant
 from o365.activity import first_content_note
 from pipeline.config import load_config
 from pipeline.errors import UsageError

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lake.entries import LISTED, LOST, Listing, Slice, State
-from lake.landing import TenantLake, open_tenant
 from lake.status import frontier
+from lake.tenant import TenantLake, open_tenant
 from o365.clients import client_for
 from o365.connection import Connection
 from o365.errors import ActivityError, ConfigError, RetryableError

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from emulator.cli import environment as emulated
 from emulator.server import Emulator
 from emulator.tenant import Tenant
 
@@ -18,15 +19,7 @@ def environment(emu: Emulator | None = None, tenant: Tenant | None = None, **mor
     """The environment of a command: that of the tests, and the way to a tenant of the emulator."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("AUDITLAKE_")} | {"PYTHONPATH": str(ROOT)}
     if emu is not None:
-        tenant = tenant or emu.tenants[0]
-        env |= {
-            "AUDITLAKE_API_ROOT": emu.api_root,
-            "AUDITLAKE_AUTHORITY": emu.authority,
-            "AUDITLAKE_CA_FILE": str(emu.ca_file),
-            "AUDITLAKE_TENANT_ID": tenant.tenant_id,
-            "AUDITLAKE_CLIENT_ID": tenant.client_id,
-            "AUDITLAKE_CLIENT_SECRET": tenant.client_secret,
-        }
+        env |= emulated(emu, tenant)
     return env | more
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from lake.entries import LISTED, Landing, ListedBlob, Listing, Slice
-from lake.landing import TenantLake, Unit
+from lake.landing import Unit
 from lake.storage import LocalStorage, Storage
+from lake.tenant import TenantLake
 from schemas.feed import ContentBlob
 
 TENANT = "11111111-2222-4333-8444-555555555555"

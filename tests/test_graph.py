@@ -18,7 +18,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from emulator.filling import Shape
 from emulator.server import Emulator, running
-from lake.landing import open_tenant
+from lake.tenant import open_tenant
 from o365.connection import Connection
 from pipeline.graph import land_feeds
 from schemas.contract import content_types, limits

@@ -12,10 +12,10 @@ import pytest
 from lake import layout
 from lake.entries import EXPIRED, FAILED, LANDED, Landing
 from lake.export import export
-from lake.landing import TenantLake, Unit
+from lake.landing import Unit
 from lake.rejected import RejectedRecord, read_rejected, write_rejected
 from lake.storage import LakeError, LocalStorage, Storage
-from lake.tenant import SWEEP_AGE
+from lake.tenant import SWEEP_AGE, TenantLake
 from lake.verify import Verification, verify
 from schemas.decode import NotAnArrayError
 from tests.lake_records import FEED, START, TENANT, blob, body, guid, land, list_blobs, new_lake, record, storage_at

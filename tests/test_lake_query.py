@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lake import layout
-from lake.landing import TenantLake
 from lake.query import QueryError, connect, parquet_uris, render, run_query
 from lake.storage import LakeError, LocalStorage
+from lake.tenant import TenantLake
 from schemas.contract import record_types
 from schemas.model import common_columns, tables
 from tests.lake_records import FEED, START, TENANT, blob, body, guid, land, list_blobs, new_lake, record, storage_at

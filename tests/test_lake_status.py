@@ -8,10 +8,11 @@ import duckdb
 import pytest
 
 from lake.entries import LISTED, LOST, UNLISTED, Listing, Slice, State
-from lake.landing import TenantLake, Unit
+from lake.landing import Unit
 from lake.schema_text import describe_schema
 from lake.status import OpenBlob, describe, frontier, status, to_json
 from lake.storage import LakeError
+from lake.tenant import TenantLake
 from schemas.model import tables
 from tests.lake_records import FEED, HOUR, START, TENANT, blob, body, land, list_blobs, new_lake, record, storage_at
 

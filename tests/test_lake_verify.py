@@ -11,8 +11,9 @@ import pytest
 
 from lake import layout, ledger
 from lake.entries import FAILED, UNLISTED, Entry, FileRef, Landing, Listing, Slice, decode_entry
-from lake.landing import TenantLake, Unit
+from lake.landing import Unit
 from lake.storage import LakeError, LocalStorage
+from lake.tenant import TenantLake
 from lake.verify import Problem, Verification, describe, to_json, verify
 from tests.lake_records import (
     FEED,

@@ -12,7 +12,8 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from lake.entries import EXPIRED, FAILED, LANDED, Landing
-from lake.landing import TenantLake, Unit, open_tenant
+from lake.landing import Unit
+from lake.tenant import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
 from o365.errors import ActivityError, SkippableError

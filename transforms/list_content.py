@@ -15,7 +15,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from lake.entries import LISTED, LOST, UNLISTED, Entry, ListedBlob, Listing, Slice, State
-from lake.landing import TenantLake, open_tenant
+from lake.tenant import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
 from o365.errors import ActivityError, ListingChangedError, NotSubscribedError, WindowError
