@@ -1,6 +1,6 @@
 """Checkpoints: the state of a ledger as one Parquet file, so that a start need not read every entry.
 
-A row is a blob, a slice, a file or a drift count: `kind` says which, `key` names it, `fields` holds it as JSON.
+A row is a blob, a slice, a file or a count of drift: `kind` says which, `key` names it, `fields` holds it as JSON.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake.entries import BlobState, DriftCount, FileState, SliceState, State
+from lake.entries import BlobState, DriftState, FileState, SliceState, State
 
 UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError)
 """What `read` raises for bytes that are no checkpoint."""
@@ -32,8 +32,8 @@ def _rows(state: State) -> Iterator[tuple[str, str, msgspec.Struct]]:
         yield "slice", "", one
     for key, file in state.files.items():
         yield "file", key, file
-    for (table, member, json_type), count in state.drift.items():
-        yield "drift", "", DriftCount(table, member, json_type, count)
+    for what, seen in state.drift.items():
+        yield "drift", msgspec.json.encode(what).decode(), seen
 
 
 def read(data: bytes, version: int) -> State:
@@ -41,15 +41,17 @@ def read(data: bytes, version: int) -> State:
     state = State()
     state.version = version
     for row in pq.read_table(pa.BufferReader(data)).to_pylist():
-        fields = row["fields"]
-        if row["kind"] == "blob":
-            state.blobs[row["key"]] = msgspec.json.decode(fields, type=BlobState)
-        elif row["kind"] == "slice":
+        kind, key, fields = row["kind"], row["key"], row["fields"]
+        if kind == "blob":
+            blob = state.blobs[key] = msgspec.json.decode(fields, type=BlobState)
+            if not blob.is_settled:
+                state.unsettled[key] = None
+        elif kind == "slice":
             one = msgspec.json.decode(fields, type=SliceState)
             state.slices[one.content_type, one.start] = one
-        elif row["kind"] == "file":
-            state.files[row["key"]] = msgspec.json.decode(fields, type=FileState)
+        elif kind == "file":
+            state.add_file(msgspec.json.decode(fields, type=FileState))
         else:
-            d = msgspec.json.decode(fields, type=DriftCount)
-            state.drift[d.table, d.member, d.json_type] = d.count
+            what = msgspec.json.decode(key, type=tuple[str, str, str])
+            state.drift[what] = msgspec.json.decode(fields, type=DriftState)
     return state

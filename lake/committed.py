@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import layout
-from lake.entries import FileRef, FileState, State
+from lake.entries import FileRef, State
 from lake.ids import IdSet, keys_of
+from lake.ledger import Ledger
 from lake.storage import LakeError, Storage
 from schemas.contract import limits
 
@@ -19,8 +20,12 @@ Partition = tuple[str, str]
 """Table name and date (ISO)."""
 
 
+class GoneError(LakeError):
+    """A committed file is not there: somebody has put another in its place, or it was lost."""
+
+
 class CommittedIds:
-    """Ids of the committed rows that a new record could repeat.
+    """Ids of the committed rows that a new record could repeat, and the files that these rows are in.
 
     A repeat has the same CreationTime, so the same table and date; files of that partition are looked at. All files
     that were committed while the service may still hold their blobs are looked at too, whatever their partition.
@@ -29,49 +34,73 @@ class CommittedIds:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._ids = IdSet()
+        self._files: list[FileRef] = []
         self._seen = 0
         self._older: defaultdict[Partition, list[FileRef]] = defaultdict(list)
 
-    def cover(self, state: State, partitions: Iterable[Partition]) -> None:
-        """Reads what is still missing for records of these partitions."""
+    def cover(self, ledger: Ledger, partitions: Iterable[Partition]) -> None:
+        """Reads what is still missing for records of these partitions; may read newer entries of the ledger."""
+        wanted = set(partitions)
+        while True:
+            version = ledger.state.version
+            try:
+                self._read_missing(ledger.state, wanted)
+            except GoneError:
+                ledger.refresh()
+                if ledger.state.version == version:
+                    raise
+            else:
+                return
+
+    def _read_missing(self, state: State, partitions: Iterable[Partition]) -> None:
         recent = datetime.now(UTC) - timedelta(seconds=2 * limits()["retention"])
-        for file in islice(state.files.values(), self._seen, None):
-            self._sort_in(file, recent)
-        self._seen = len(state.files)
+        for file in islice(state.added, self._seen, None):
+            where = layout.partition_of(file.ref.key)
+            if where is not None and file.ref.key in state.files:
+                if file.at >= recent:
+                    self._read(file.ref)
+                else:
+                    self._older[where[0], where[2]].append(file.ref)
+            self._seen += 1  # only now: a read that failed must be tried again
         for partition in partitions:
             for ref in self._older.get(partition, ()):
-                self._ids.add(read_keys(self._storage, ref))
-            self._older.pop(partition, None)  # only now: a read that failed must be tried again
+                if ref.key in state.files:
+                    self._read(ref)
+            self._older.pop(partition, None)
 
-    def _sort_in(self, file: FileState, recent: datetime) -> None:
-        where = layout.partition_of(file.ref.key)
-        if where is None:
-            return
-        if file.at >= recent:
-            self._ids.add(read_keys(self._storage, file.ref))
-        else:
-            self._older[where[0], where[2]].append(file.ref)
+    def _read(self, ref: FileRef) -> None:
+        self._add(ref, keys_of(read_committed(self._storage, ref, ["Id"])["Id"].combine_chunks()))
 
-    def add(self, keys: np.ndarray) -> None:
-        """Adds the keys of a file that was just committed here, in the order of the ledger."""
-        self._ids.add(keys)
-        self._seen += 1
+    def _add(self, ref: FileRef, keys: np.ndarray) -> None:
+        self._ids.add(keys, len(self._files))
+        self._files.append(ref)
+
+    def add(self, state: State, staged: Iterable[tuple[FileRef, np.ndarray]]) -> None:
+        """Adds the files of an entry that was just committed here, with their keys in place of a look at them."""
+        for ref, keys in staged:
+            self._add(ref, keys)
+        self._seen = len(state.added)
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Tells of each key whether a committed row has it."""
         return self._ids.holds(keys)
 
-
-def read_keys(storage: Storage, ref: FileRef) -> np.ndarray:
-    """Reads the Id keys of a committed file, wherever its publishing stands."""
-    return keys_of(read_committed(storage, ref, ["Id"])["Id"].combine_chunks())
+    def files_of(self, keys: np.ndarray) -> dict[str, tuple[FileRef, np.ndarray]]:
+        """Gives the files that hold some of the keys, by their names, each with the places of those keys."""
+        owners = self._ids.owners(keys)
+        found = {}
+        for owner in np.unique(owners[owners >= 0]):
+            ref = self._files[owner]
+            found[ref.key] = ref, np.flatnonzero(owners == owner)
+        return found
 
 
 def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
     """Reads a committed file under its final name, or under its staged one while it is not yet published.
 
     Raises:
-      LakeError: It is under neither.
+      GoneError: It is under neither.
+      LakeError: It cannot be read.
     """
     for key in (ref.key, ref.staged, ref.key):  # it may be published between the first look and the second
         try:
@@ -83,4 +112,4 @@ def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = N
                 return pq.ParquetFile(source).read(columns)
             except (pa.ArrowException, OSError) as error:
                 raise LakeError(f"committed file {key!r} in {storage.uri!r} cannot be read: {error}") from error
-    raise LakeError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")
+    raise GoneError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")

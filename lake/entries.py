@@ -1,16 +1,17 @@
 """Ledger entries, and the state that they add up to.
 
 An entry, once written, never changes. A landing entry is the commit of one unit: outcomes of its blobs and the files it
-adds. A listing entry says which slices of available time were listed and what they held.
+adds. A listing entry says which slices of available time were listed, what they held, and which of them are closed. A
+rewrite entry puts files in the place of others.
 """
 
-from collections import Counter
 from datetime import datetime
 
 import msgspec
 
-LANDED, EXPIRED, FAILED = "landed", "expired", "failed"
+LANDED, EXPIRED, FAILED, REJECTED = "landed", "expired", "failed", "rejected"
 LISTED, UNLISTED, LOST = "listed", "unlisted", "lost"
+REPLAY = "replay"
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -24,7 +25,11 @@ class FileRef(msgspec.Struct, frozen=True):
 
 
 class BlobOutcome(msgspec.Struct, frozen=True):
-    """What became of a blob; for a landed one `records` = `rows` + `duplicates` + `rejects`."""
+    """What became of a blob; for a landed one `records` = `rows` + `duplicates` + `rejects`.
+
+    `conflicts` of the rejects are repeats that differ from the record that came first under their Id. A rejected blob
+    could not be read as records: its whole body is in the file `kept`, and it is asked for again while it can be had.
+    """
 
     content_id: str
     created: datetime
@@ -33,7 +38,9 @@ class BlobOutcome(msgspec.Struct, frozen=True):
     rows: int = 0
     duplicates: int = 0
     rejects: int = 0
+    conflicts: int = 0
     error: str | None = None
+    kept: str | None = None
 
 
 class DriftCount(msgspec.Struct, frozen=True):
@@ -46,25 +53,30 @@ class DriftCount(msgspec.Struct, frozen=True):
 
 
 class ListedBlob(msgspec.Struct, frozen=True):
-    """A blob as a listing named it."""
+    """A blob as a listing named it; `uri` is where it is fetched."""
 
     content_id: str
     created: datetime
     expiration: datetime
+    uri: str | None = None
 
 
 class Slice(msgspec.Struct, frozen=True):
     """A stretch `[start, end)` of available time and how listing it went.
 
-    `outcome` is listed, unlisted (the listing failed: `cause`) or lost (the service no longer lists it: `cause`).
-    `blobs` counts what the listing held, known blobs too.
+    `outcome` is listed, unlisted (the listing failed: `cause`) or lost (the service no longer lists it: `cause`); `at`
+    is when, by the service's clock, and nothing is known of what became available later. `blobs` counts what the
+    listing held, known blobs too. `closed` says that nothing more is expected: the settle horizon has passed, and this
+    listing found nothing new.
     """
 
     start: datetime
     end: datetime
     outcome: str
+    at: datetime
     blobs: int = 0
     cause: str | None = None
+    closed: bool = False
 
 
 class Listing(msgspec.Struct, frozen=True, tag="listing", tag_field="kind"):
@@ -78,7 +90,7 @@ class Listing(msgspec.Struct, frozen=True, tag="listing", tag_field="kind"):
 
 
 class Landing(msgspec.Struct, frozen=True, tag="landing", tag_field="kind"):
-    """Entry: the commit of one unit of blobs of one feed."""
+    """Entry: the commit of one unit of blobs of one feed. `removed` are files whose content it brings anew."""
 
     run: str
     at: datetime
@@ -86,9 +98,22 @@ class Landing(msgspec.Struct, frozen=True, tag="landing", tag_field="kind"):
     blobs: list[BlobOutcome]
     files: list[FileRef]
     drift: list[DriftCount]
+    removed: list[str] = []
 
 
-Entry = Listing | Landing
+class Rewrite(msgspec.Struct, frozen=True, tag="rewrite", tag_field="kind"):
+    """Entry: files in the place of others, for `cause`. `blobs` are the new outcomes of blobs that it changes."""
+
+    run: str
+    at: datetime
+    cause: str
+    removed: list[str]
+    files: list[FileRef]
+    blobs: list[BlobOutcome]
+    drift: list[DriftCount]
+
+
+Entry = Listing | Landing | Rewrite
 _DECODER: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
@@ -107,12 +132,20 @@ class BlobState(msgspec.Struct):
     content_type: str
     created: datetime
     expiration: datetime | None = None
+    uri: str | None = None
     status: str | None = None
     records: int = 0
     rows: int = 0
     duplicates: int = 0
     rejects: int = 0
+    conflicts: int = 0
     error: str | None = None
+    kept: str | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it needs no further fetch: it has landed, or has expired for good."""
+        return self.status in (LANDED, EXPIRED)
 
 
 class SliceState(msgspec.Struct):
@@ -125,6 +158,7 @@ class SliceState(msgspec.Struct):
     at: datetime
     blobs: int = 0
     cause: str | None = None
+    closed: bool = False
 
 
 class FileState(msgspec.Struct, frozen=True):
@@ -134,46 +168,83 @@ class FileState(msgspec.Struct, frozen=True):
     ref: FileRef
 
 
+class DriftState(msgspec.Struct):
+    """How often something that no schema declares was landed, first and last when."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
 class State:
-    """What all entries up to `version` add up to."""
+    """What all entries up to `version` add up to.
+
+    `files` are those that stand, `added` all that were added since this state was loaded, also those removed again.
+    `unsettled` are the ids of the blobs that are still to be fetched.
+    """
 
     def __init__(self) -> None:
         self.version = 0
         self.blobs: dict[str, BlobState] = {}
+        self.unsettled: dict[str, None] = {}
         self.slices: dict[tuple[str, datetime], SliceState] = {}
         self.files: dict[str, FileState] = {}
-        self.drift: Counter[tuple[str, str, str]] = Counter()
+        self.added: list[FileState] = []
+        self.drift: dict[tuple[str, str, str], DriftState] = {}
 
     def apply(self, entry: Entry) -> None:
         """Adds the next entry."""
         if isinstance(entry, Listing):
             self._apply_listing(entry)
         else:
-            self._apply_landing(entry)
+            self._apply_files(entry)
         self.version += 1
 
     def _apply_listing(self, entry: Listing) -> None:
         for s in entry.slices:
             known = self.slices.get((entry.content_type, s.start))
             if known is None or known.outcome != LISTED or s.outcome == LISTED:
-                word = SliceState(entry.content_type, s.start, s.end, s.outcome, entry.at, s.blobs, s.cause)
+                word = SliceState(
+                    entry.content_type, s.start, s.end, s.outcome, s.at, s.blobs, s.cause, closed=s.closed
+                )
                 self.slices[entry.content_type, s.start] = word
         for b in entry.blobs:
-            state = self.blobs.setdefault(b.content_id, BlobState(entry.content_type, b.created))
-            state.expiration = b.expiration
+            state = self._blob(b.content_id, entry.content_type, b.created)
+            state.expiration, state.uri = b.expiration, b.uri
 
-    def _apply_landing(self, entry: Landing) -> None:
+    def _apply_files(self, entry: Landing | Rewrite) -> None:
         for b in entry.blobs:
-            state = self.blobs.setdefault(b.content_id, BlobState(entry.content_type, b.created))
-            if state.status == LANDED:
-                continue
-            state.status, state.error = b.status, b.error
-            state.records, state.rows = b.records, b.rows
-            state.duplicates, state.rejects = b.duplicates, b.rejects
+            if isinstance(entry, Rewrite):
+                if b.content_id in self.blobs:
+                    self._settle(self.blobs[b.content_id], b)
+            elif not self.has_landed(b.content_id):
+                self._settle(self._blob(b.content_id, entry.content_type, b.created), b)
+        for key in entry.removed:
+            self.files.pop(key, None)
         for ref in entry.files:
-            self.files[ref.key] = FileState(entry.at, ref)
+            self.add_file(FileState(entry.at, ref))
         for d in entry.drift:
-            self.drift[d.table, d.member, d.json_type] += d.count
+            seen = self.drift.setdefault((d.table, d.member, d.json_type), DriftState(0, entry.at, entry.at))
+            seen.count += d.count
+            seen.first, seen.last = min(seen.first, entry.at), max(seen.last, entry.at)
+
+    def _blob(self, content_id: str, content_type: str, created: datetime) -> BlobState:
+        if content_id not in self.blobs:
+            self.blobs[content_id] = BlobState(content_type, created)
+            self.unsettled[content_id] = None
+        return self.blobs[content_id]
+
+    def _settle(self, state: BlobState, told: BlobOutcome) -> None:
+        state.status, state.error, state.kept = told.status, told.error, told.kept
+        state.records, state.rows, state.duplicates = told.records, told.rows, told.duplicates
+        state.rejects, state.conflicts = told.rejects, told.conflicts
+        if state.is_settled:
+            self.unsettled.pop(told.content_id, None)
+
+    def add_file(self, file: FileState) -> None:
+        """Adds a file that stands."""
+        self.files[file.ref.key] = file
+        self.added.append(file)
 
     def has_landed(self, content_id: str) -> bool:
         """Tells whether the records of a blob are in the lake."""
@@ -183,4 +254,4 @@ class State:
     def is_settled(self, content_id: str) -> bool:
         """Tells whether a blob needs no further fetch: it has landed, or has expired for good."""
         state = self.blobs.get(content_id)
-        return state is not None and state.status in (LANDED, EXPIRED)
+        return state is not None and state.is_settled

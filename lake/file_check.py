@@ -1,7 +1,7 @@
-"""Checks the files that ledger entries name: present, unchanged, and holding what the entry counts."""
+"""Checks the files that a ledger names: present, unchanged, and what they hold of each blob."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 
 import numpy as np
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import layout
-from lake.entries import LANDED, FileRef, Landing
+from lake.entries import FileRef
 from lake.ids import IdSet, first_of_each, keys_of
-from lake.rejected import read_rejected
+from lake.rejected import WHOLE_BODY, read_rejected
 from lake.storage import Storage
 from lake.verification import Problem
 
@@ -19,7 +19,11 @@ SHOWN_IDS = 10
 
 
 class FileCheck:
-    """Checks one tenant's files, entry after entry. Every file is read once and let go."""
+    """Checks one tenant's files. Every file is read once and let go.
+
+    `rows`, `rejects` and `bodies` count what the files hold of each blob; of blobs in `unsure` something could not be
+    read, or of all of them where it is None.
+    """
 
     def __init__(self, storage: Storage, tenant: str) -> None:
         self._storage = storage
@@ -29,38 +33,35 @@ class FileCheck:
         self._repeats = 0
         self.files = 0
         self.bytes = 0
+        self.rows: Counter[str] = Counter()
+        self.rejects: Counter[str] = Counter()
+        self.bodies: Counter[str] = Counter()
+        self.unsure: set[str] | None = set()
 
-    def check(self, where: str, entry: Landing) -> Iterator[Problem]:
-        """Yields what is wrong with the files and the counts of the entry that stands at `where`."""
-        held: dict[str, Counter[str]] = {"rows": Counter(), "rejects": Counter()}
-        whole = True
-        for ref in entry.files:
-            problems = list(self._check_file(ref, held))
-            whole = whole and not any(p.what != UNPUBLISHED for p in problems)
-            yield from problems
-        for blob in entry.blobs:
-            told = blob.rows + blob.duplicates + blob.rejects
-            if blob.records != told:
-                what = f"blob {blob.content_id!r} held {blob.records:,} records, but {told:,} are accounted for"
-                yield Problem(where, what)
-        if whole:
-            yield from (Problem(where, what) for what in _miscounts(entry, held))
-
-    def _check_file(self, ref: FileRef, held: dict[str, Counter[str]]) -> Iterator[Problem]:
+    def check(self, ref: FileRef, blobs: Collection[str] | None) -> Iterator[Problem]:
+        """Yields what is wrong with a file; `blobs` are the content ids it may hold rows of, None where any."""
         data, published = self._read(ref)
+        problems = list(self._check_data(ref, data))
+        if problems and self.unsure is not None:
+            self.unsure = None if blobs is None else self.unsure.union(blobs)
+        yield from problems
+        if data is not None and not published:
+            yield Problem(ref.key, "is committed but not yet published; any next run finishes it")
+
+    def _check_data(self, ref: FileRef, data: bytes | None) -> Iterator[Problem]:
         if data is None:
             yield Problem(ref.key, "is missing: restore it, the ledger says that it was committed")
             return
         self.files += 1
         self.bytes += len(data)
-        if not published:
-            yield Problem(ref.key, UNPUBLISHED)
-        if len(data) != ref.size:
+        if layout.tenant_of(ref.key) != self._tenant:
+            yield Problem(ref.key, f"lies in another tenant's folder, but the ledger of {self._tenant} names it")
+        elif len(data) != ref.size:
             yield Problem(ref.key, f"has {len(data):,} bytes, the ledger says {ref.size:,}: restore it")
         elif sha256(data).hexdigest() != ref.sha256:
             yield Problem(ref.key, "was changed: its SHA-256 is not the one in the ledger; restore it")
         else:
-            yield from self._count(ref, data, held)
+            yield from self._count(ref, data)
 
     def _read(self, ref: FileRef) -> tuple[bytes | None, bool]:
         for key in (ref.key, ref.staged, ref.key):  # it may be published between the first look and the second
@@ -70,20 +71,23 @@ class FileCheck:
                 continue
         return None, False
 
-    def _count(self, ref: FileRef, data: bytes, held: dict[str, Counter[str]]) -> Iterator[Problem]:
-        where = layout.partition_of(ref.key)
+    def _count(self, ref: FileRef, data: bytes) -> Iterator[Problem]:
         try:
-            counts = self._count_rows(data) if where else Counter(r.content_id for r in read_rejected(data))
+            held = self._count_rows(data) if layout.partition_of(ref.key) else self._count_rejects(data)
         except (pa.ArrowException, ValueError, KeyError, OSError) as error:
             yield Problem(ref.key, f"cannot be read: {error}")
             return
-        if counts.total() != ref.rows:
-            yield Problem(ref.key, f"holds {counts.total():,} rows, the ledger says {ref.rows:,}")
-        if layout.tenant_of(ref.key) != self._tenant:
-            yield Problem(ref.key, f"lies in another tenant's folder, but the ledger of {self._tenant} names it")
-        held["rows" if where else "rejects"].update(counts)
+        if held != ref.rows:
+            yield Problem(ref.key, f"holds {held:,} rows, the ledger says {ref.rows:,}")
 
-    def _count_rows(self, data: bytes) -> Counter[str]:
+    def _count_rejects(self, data: bytes) -> int:
+        held = 0
+        for record in read_rejected(data):
+            (self.bodies if record.position == WHOLE_BODY else self.rejects)[record.content_id] += 1
+            held += 1
+        return held
+
+    def _count_rows(self, data: bytes) -> int:
         rows = pq.ParquetFile(pa.BufferReader(data)).read(["Id", "_content_id"])
         ids = rows["Id"].combine_chunks()
         keys = keys_of(ids)
@@ -92,26 +96,12 @@ class FileCheck:
         self._repeats += len(again)
         names = [*self._repeated, *ids.take(pa.array(again[:SHOWN_IDS])).to_pylist()]
         self._repeated = list(dict.fromkeys(names))[:SHOWN_IDS]
-        tally = rows["_content_id"].value_counts().to_pylist()
-        return Counter({row["values"]: row["counts"] for row in tally})
+        for tally in rows["_content_id"].value_counts().to_pylist():
+            self.rows[tally["values"]] += tally["counts"]
+        return len(rows)
 
     def repeated(self) -> Iterator[Problem]:
         """Yields the Ids that more than one row has."""
         if self._repeats:
             what = f"{self._repeats:,} rows repeat an Id that stands before them, such as {', '.join(self._repeated)}"
             yield Problem(f"tenant {self._tenant}", what)
-
-
-UNPUBLISHED = "is committed but not yet published; any next run finishes it"
-
-
-def _miscounts(entry: Landing, held: dict[str, Counter[str]]) -> Iterator[str]:
-    """Compares what the files of an entry hold of each blob with what its outcome says."""
-    for name, counts in held.items():
-        told = {b.content_id: getattr(b, name) for b in entry.blobs if b.status == LANDED}
-        for content_id in sorted(told.keys() | counts.keys()):
-            if counts[content_id] != told.get(content_id, 0):
-                yield (
-                    f"blob {content_id!r}: its files hold {counts[content_id]:,} {name}, "
-                    f"the entry says {told.get(content_id, 0):,}"
-                )

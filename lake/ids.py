@@ -43,26 +43,38 @@ def first_of_each(keys: np.ndarray) -> np.ndarray:
 
 
 class IdSet:
-    """A growing set of keys: sorted runs, merged as they grow, so that adding n keys costs n log n in all."""
+    """A growing set of keys, each with the number of its owner; of two owners the later one counts.
+
+    Sorted runs are merged as they grow, so that adding n keys costs n log n in all.
+    """
 
     def __init__(self) -> None:
-        self._runs: list[np.ndarray] = []
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
-        return sum(map(len, self._runs))
+        return sum(len(keys) for keys, _ in self._runs)
 
-    def add(self, keys: np.ndarray) -> None:
-        """Adds keys."""
+    def add(self, keys: np.ndarray, owner: int = 0) -> None:
+        """Adds keys of one owner."""
         run = np.unique(keys)
-        while self._runs and len(self._runs[-1]) < 2 * len(run):
-            run = np.union1d(self._runs.pop(), run)
-        self._runs.append(run)
+        owners = np.full(len(run), owner, np.uint32)
+        while self._runs and len(self._runs[-1][0]) < 2 * len(run):
+            older_keys, older_owners = self._runs.pop()
+            # The first of equal keys is kept.
+            run, first = np.unique(np.concatenate([run, older_keys]), return_index=True)
+            owners = np.concatenate([owners, older_owners])[first]
+        self._runs.append((run, owners))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Tells of each key whether it is in the set: a boolean array."""
-        found = np.zeros(len(keys), bool)
-        for run in self._runs:
-            at = np.minimum(np.searchsorted(run, keys), len(run) - 1) if len(run) else None
-            if at is not None:
-                found |= run[at] == keys
+        return self.owners(keys) >= 0
+
+    def owners(self, keys: np.ndarray) -> np.ndarray:
+        """Gives the owner of each key, -1 where the set does not have it."""
+        found = np.full(len(keys), -1, np.int64)
+        for run, owners in self._runs:  # the oldest first: what came later counts
+            if len(run):
+                at = np.minimum(np.searchsorted(run, keys), len(run) - 1)
+                hit = run[at] == keys
+                found[hit] = owners[at[hit]]
         return found

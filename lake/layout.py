@@ -2,7 +2,7 @@
 
 <lake>/audit/table=<name>/tenant=<guid>/date=<YYYY-MM-DD>/<name>.parquet
 <lake>/rejected/tenant=<guid>/<name>.avro
-<lake>/_staging/tenant=<guid>/<name>
+<lake>/_staging/tenant=<guid>/<name>             a staged file, or <name>.removed: the list of files that are to go
 <lake>/_ledger/tenant=<guid>/entries/<number>.json
 <lake>/_ledger/tenant=<guid>/checkpoints/<number>.parquet
 """
@@ -17,6 +17,8 @@ STAGING = "_staging"
 LEDGER = "_ledger"
 _GUID = regex(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TABLE = regex(r"[a-z][a-z0-9_]*")
+_REMOVAL = ".removed"
+_REJECTED_FILE = regex(rf"{REJECTED}/tenant=([^/]+)/[^/]+\.avro")
 _FILE = regex(rf"{AUDIT}/table=([^/]+)/tenant=([^/]+)/date=([^/]+)/[^/]+\.parquet")
 
 
@@ -48,6 +50,22 @@ def rejected_file(tenant: str, name: str) -> str:
 def staged(tenant: str, name: str) -> str:
     """Gives the key of a file that waits for its commit."""
     return f"{STAGING}/tenant={_safe(tenant)}/{name}"
+
+
+def removal(tenant: str) -> str:
+    """Makes the key of an announcement of files that a commit is to remove."""
+    return staged(tenant, f"{new_name()}{_REMOVAL}")
+
+
+def is_removal(key: str) -> bool:
+    """Tells whether a staged object announces a removal."""
+    return key.endswith(_REMOVAL)
+
+
+def is_file(key: str, tenant: str) -> bool:
+    """Tells whether a key is one of a tenant's files of rows or of rejected records."""
+    where = partition_of(key)
+    return where[1] == tenant if where else bool(_REJECTED_FILE.fullmatch(key)) and tenant_of(key) == tenant
 
 
 def entry(tenant: str, number: int) -> str:

@@ -77,8 +77,8 @@ def _slices(storage: Storage) -> Iterator[dict[str, Any]]:
 
 def _drift(storage: Storage) -> Iterator[dict[str, Any]]:
     for tenant in tenants(storage):
-        for (table, member, json_type), count in Ledger(storage, tenant).state.drift.items():
-            yield {"tenant": tenant, "table": table, "member": member, "json_type": json_type, "count": count}
+        for (table, member, json_type), seen in Ledger(storage, tenant).state.drift.items():
+            yield {"tenant": tenant, "table": table, "member": member, "json_type": json_type, "count": seen.count}
 
 
 def _rejected(storage: Storage) -> Iterator[dict[str, Any]]:

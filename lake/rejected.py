@@ -10,6 +10,8 @@ import fastavro
 from schemas.decode import Reject
 from schemas.feed import ContentBlob
 
+WHOLE_BODY = -1
+"""Position of a reject that is the whole body of its blob."""
 SCHEMA = fastavro.parse_schema(
     {
         "type": "record",
@@ -22,7 +24,7 @@ SCHEMA = fastavro.parse_schema(
             {"name": "content_id", "type": "string"},
             {"name": "content_uri", "type": "string"},
             {"name": "content_created", "type": {"type": "long", "logicalType": "timestamp-micros"}},
-            {"name": "position", "type": "long", "doc": "Index of the record in its blob, from 0."},
+            {"name": "position", "type": "long", "doc": "Index of the record in its blob, from 0; -1: its whole body."},
             {"name": "reason", "type": "string"},
             {"name": "data", "type": "bytes"},
         ],

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from lake import layout
-from lake.entries import EXPIRED, FAILED, LANDED, LISTED, UNLISTED, BlobState, State
+from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, REJECTED, UNLISTED, BlobState, State
 from lake.ledger import Ledger, require_tenants
 from lake.storage import Storage
 from lake.text_table import size_text, text_table
@@ -24,19 +24,26 @@ class OpenBlob:
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
-    """How far one feed is. `oldest_open` is the oldest blob that is pending or has failed."""
+    """How far one feed is.
+
+    Up to `frontier` it was listed without a hole, up to `closed` nothing more is expected. `oldest_open` is the oldest
+    blob that is pending, has failed or cannot be read.
+    """
 
     content_type: str
     frontier: datetime | None
+    closed: datetime | None
     last_listed: datetime | None
     landed: int
     pending: int
     failed: int
+    rejected: int
     expired: int
     records: int
     rows: int
     duplicates: int
     rejects: int
+    conflicts: int
     oldest_open: OpenBlob | None
 
 
@@ -99,8 +106,19 @@ def frontier(state: State, content_type: str) -> datetime | None:
     return reached
 
 
+def closed_up_to(state: State, content_type: str) -> datetime | None:
+    """Gives the end of the closed slices that follow on each other, from a feed's first on; None where it is open."""
+    reached: datetime | None = None
+    slices = (s for s in state.slices.values() if s.content_type == content_type and s.outcome != LOST)
+    for one in sorted(slices, key=lambda s: s.start):
+        if not one.closed or (reached is not None and one.start > reached):
+            break
+        reached = one.end
+    return reached
+
+
 def _tenant(tenant: str, state: State) -> TenantStatus:
-    found = TenantStatus(tenant, state.drift.total())
+    found = TenantStatus(tenant, sum(seen.count for seen in state.drift.values()))
     feeds = {b.content_type for b in state.blobs.values()} | {s.content_type for s in state.slices.values()}
     found.feeds = [_feed(content_type, state) for content_type in sorted(feeds)]
     found.tables = _tables(state)
@@ -114,21 +132,24 @@ def _feed(content_type: str, state: State) -> FeedStatus:
     return FeedStatus(
         content_type=content_type,
         frontier=frontier(state, content_type),
+        closed=closed_up_to(state, content_type),
         last_listed=max(listed, default=None),
         landed=counts[LANDED],
         pending=counts[None],
         failed=counts[FAILED],
+        rejected=counts[REJECTED],
         expired=counts[EXPIRED],
         records=sum(b.records for b in blobs.values()),
         rows=sum(b.rows for b in blobs.values()),
         duplicates=sum(b.duplicates for b in blobs.values()),
         rejects=sum(b.rejects for b in blobs.values()),
+        conflicts=sum(b.conflicts for b in blobs.values()),
         oldest_open=_oldest_open(blobs.items()),
     )
 
 
 def _oldest_open(blobs: Iterable[tuple[str, BlobState]]) -> OpenBlob | None:
-    waiting = [OpenBlob(i, b.created, b.expiration) for i, b in blobs if b.status in (None, FAILED)]
+    waiting = [OpenBlob(i, b.created, b.expiration) for i, b in blobs if not b.is_settled]
     return min(waiting, key=lambda b: (b.created, b.content_id), default=None)
 
 
@@ -163,13 +184,15 @@ def describe(found: Status) -> str:
 
 
 def _describe_tenant(tenant: TenantStatus) -> list[str]:
-    counts = ("landed", "pending", "failed", "expired", "records", "rows", "duplicates", "rejects")
+    counts = ["landed", "pending", "failed", "expired", "records", "rows", "duplicates", "rejects"]
+    # Rare ones are shown where they are.
+    counts += [n for n in ("rejected", "conflicts") if any(getattr(f, n) for f in tenant.feeds)]
     feeds = [
-        (f.content_type, _time(f.frontier), _time(f.last_listed), *(getattr(f, n) for n in counts))
+        (f.content_type, _time(f.frontier), _time(f.closed), _time(f.last_listed), *(getattr(f, n) for n in counts))
         for f in tenant.feeds
     ]
     lines = [f"tenant {tenant.tenant}"]
-    lines += text_table(("content type", "complete up to", "last listed", *counts), feeds)
+    lines += text_table(("content type", "listed up to", "closed up to", "last listed", *counts), feeds)
     for feed in tenant.feeds:
         if blob := feed.oldest_open:
             until = f", expires {format_utc(blob.expiration)}" if blob.expiration else ""

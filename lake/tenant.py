@@ -1,13 +1,16 @@
 """One tenant's part of a lake in this process: its ledger, the Ids it holds, and the moves that finish a commit."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
+import msgspec
+import numpy as np
+
 from lake import layout
 from lake.committed import CommittedIds
-from lake.entries import FileRef
+from lake.entries import FileRef, Landing, Rewrite, State
 from lake.ledger import Ledger
 from lake.storage import LakeError, Storage, open_storage
 
@@ -33,8 +36,53 @@ class TenantLake:
         for stored in found:
             if stored.key in refs:
                 self.storage.move(stored.key, refs[stored.key].key)
-            elif stored.modified < too_old:
+            elif self._finish_removal(stored.key) or stored.modified < too_old:
                 self.storage.delete(stored.key)
+
+    def _finish_removal(self, key: str) -> bool:
+        """Removes the files that an announced removal has put out of the ledger; tells whether all of them."""
+        if not layout.is_removal(key):
+            return False
+        try:
+            announced = msgspec.json.decode(self.storage.get(key), type=list[str])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return False
+        taken_out = [k for k in announced if k not in self.ledger.state.files]
+        for one in taken_out:
+            if layout.is_file(one, self.tenant):
+                self.storage.delete(one)
+        return len(taken_out) == len(announced)
+
+    def commit(
+        self,
+        make: Callable[[State], Landing | Rewrite | None],
+        keys: Callable[[], Iterable[tuple[FileRef, np.ndarray]]],
+    ) -> Landing | Rewrite | None:
+        """Commits the entry that `make` gives for the newest state, and carries it out; None where it gives none.
+
+        Args:
+          make: Makes the entry; asked again whenever somebody else's came first.
+          keys: Gives the entry's files of rows, with the keys of their Ids.
+        """
+        removal = layout.removal(self.tenant)
+
+        def announced(state: State) -> Landing | Rewrite | None:
+            entry = make(state)
+            if entry is not None and entry.removed:
+                # Before the commit, so that whoever comes after a crash knows what is to go.
+                self.storage.put(removal, msgspec.json.encode(entry.removed))
+            return entry
+
+        with self.ledger.lock:
+            entry = self.ledger.append(announced)
+            if not isinstance(entry, Landing | Rewrite):
+                return None
+            self.committed.add(self.ledger.state, keys())
+        self.publish(entry.files)
+        if entry.removed:
+            for key in (*entry.removed, removal):
+                self.storage.delete(key)
+        return entry
 
     def publish(self, files: Iterable[FileRef]) -> None:
         """Moves committed files to their final names, and those that an earlier try could not move."""

@@ -17,7 +17,10 @@ class Problem:
 
 @dataclass(slots=True)
 class FeedCounts:
-    """Counts of one feed. `listed` = landed + expired + failed + pending; `records` = rows + duplicates + rejects.
+    """Counts of one feed.
+
+    `listed` = landed + expired + failed + rejected + pending; `records` = rows + duplicates + rejects, of which
+    `conflicts` are repeats that differ from the record that came first.
 
     Slices of available time were `listed_slices`, `unlisted_slices` (the listing failed) or `lost_slices` (older than
     the service keeps).
@@ -32,11 +35,13 @@ class FeedCounts:
     landed: int = 0
     expired: int = 0
     failed: int = 0
+    rejected: int = 0
     pending: int = 0
     records: int = 0
     rows: int = 0
     duplicates: int = 0
     rejects: int = 0
+    conflicts: int = 0
 
 
 @dataclass(slots=True)
@@ -58,7 +63,9 @@ def to_json(verification: Verification) -> dict[str, object]:
 
 def describe(verification: Verification) -> str:
     """Gives a verification as a person reads it."""
-    names = ("listed", "landed", "expired", "failed", "pending", "records", "rows", "duplicates", "rejects")
+    names = ["listed", "landed", "expired", "failed", "pending", "records", "rows", "duplicates", "rejects"]
+    # Rare ones are shown where they are.
+    names += [n for n in ("rejected", "conflicts") if any(getattr(f, n) for f in verification.feeds)]
     rows = [(f.tenant, f.content_type, *(getattr(f, n) for n in names)) for f in verification.feeds]
     lines = text_table(("tenant", "content type", *names), rows) if rows else []
     lines.append(f"{verification.files:,} files, {size_text(verification.bytes)}")
@@ -82,6 +89,10 @@ def _absent(feeds: list[FeedCounts]) -> str:
     """Tells what has an outcome that is a loss; a later run may still have some of it."""
     words = (
         ("blobs that failed (run `auditlake backfill` again)", sum(f.failed for f in feeds)),
+        (
+            "blobs that cannot be read, kept whole under rejected/ (run `auditlake backfill` or `auditlake replay`)",
+            sum(f.rejected for f in feeds),
+        ),
         ("expired blobs", sum(f.expired for f in feeds)),
         ("slices that could not be listed (run `auditlake backfill` again)", sum(f.unlisted_slices for f in feeds)),
         ("slices older than the service keeps", sum(f.lost_slices for f in feeds)),

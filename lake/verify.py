@@ -1,10 +1,11 @@
 """Proves from the lake alone that nothing is missing, doubled or changed. Reads, and writes nothing.
 
-objects ── each named by an entry
+objects ── each named by the ledger
 entries ── numbered without a gap, and what the checkpoints say
-   ├─ listing ── its blobs: each has an outcome
-   └─ landing ── its blobs: records = rows + duplicates + rejects
-          └───── its files: size, SHA-256, rows and rejects of each blob, every Id once
+   └─ what they add up to
+        ├─ slices ── their blobs are named
+        ├─ blobs ── each has an outcome, and records = rows + duplicates + rejects
+        └─ files ── size, SHA-256, rows and rejects of each blob, every Id once
 """
 
 from bisect import bisect_left
@@ -15,7 +16,21 @@ from datetime import datetime, timedelta
 import msgspec
 
 from lake import checkpoint, layout
-from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, UNLISTED, BlobState, Landing, SliceState, State
+from lake.entries import (
+    EXPIRED,
+    FAILED,
+    LANDED,
+    LISTED,
+    LOST,
+    REJECTED,
+    UNLISTED,
+    BlobState,
+    Landing,
+    Listing,
+    Rewrite,
+    SliceState,
+    State,
+)
 from lake.file_check import FileCheck
 from lake.ledger import read_entries, require_tenants
 from lake.storage import LakeError, Storage
@@ -57,8 +72,11 @@ class _Strangers:
     def __init__(self, keys: Iterable[str]) -> None:
         self._keys = set(keys)
 
-    def name(self, key: str) -> None:
+    def name(self, key: str) -> bool:
+        """Takes a key out; tells whether it was among them."""
+        was_there = key in self._keys
         self._keys.discard(key)
+        return was_there
 
     def left(self) -> list[str]:
         return sorted(self._keys)
@@ -66,7 +84,8 @@ class _Strangers:
 
 def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: Verification) -> None:
     state = State()
-    files = FileCheck(storage, tenant)
+    origins: dict[str, list[str] | None] = {}
+    removed: set[str] = set()
     checkpoints = {
         layout.number_of(o.key): o.key
         for o in storage.list(layout.checkpoints(tenant))
@@ -81,11 +100,11 @@ def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: 
             found.problems.append(Problem(key, f"{why}: restore it before anything else runs"))
             whole = False
             continue
-        if isinstance(entry, Landing):
-            for ref in entry.files:
-                strangers.name(ref.key)
-            found.problems += [Problem(key, what) for what in _landed_again(entry, state)]
-            found.problems += files.check(key, entry)
+        if not isinstance(entry, Listing):
+            found.problems += [Problem(key, what) for what in _entry_problems(entry, state)]
+            ids = [b.content_id for b in entry.blobs] if isinstance(entry, Landing) else None
+            origins |= dict.fromkeys((ref.key for ref in entry.files), ids)
+            removed.update(entry.removed)
         state.apply(entry)
         state.version = number
         if number in checkpoints:
@@ -97,17 +116,46 @@ def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: 
         strangers.name(key)
         what = f"stands for {number:,} entries, but the ledger ends at {state.version:,}: restore the entries"
         found.problems.append(Problem(key, what))
-    found.problems += files.repeated()
-    found.files += files.files
-    found.bytes += files.bytes
-    for counts, problems in _feeds(tenant, state):
+    for key in sorted(removed - state.files.keys()):
+        if strangers.name(key):
+            found.problems.append(Problem(key, "was put out of the ledger but lies there yet; any next run removes it"))
+    files = _check_files(storage, tenant, state, origins, strangers, found)
+    if files.unsure is not None:
+        for content_id in sorted((files.rows.keys() | files.rejects.keys() | files.bodies.keys()) - state.blobs.keys()):
+            what = f"files hold records of blob {content_id!r}, but no entry names it"
+            found.problems.append(Problem(f"tenant {tenant}", what))
+    for counts, problems in _feeds(tenant, state, files):
         found.feeds.append(counts)
         found.problems += problems
 
 
-def _landed_again(entry: Landing, state: State) -> Iterator[str]:
+def _check_files(
+    storage: Storage,
+    tenant: str,
+    state: State,
+    origins: dict[str, list[str] | None],
+    strangers: _Strangers,
+    found: Verification,
+) -> FileCheck:
+    files = FileCheck(storage, tenant)
+    for key, file in state.files.items():
+        strangers.name(key)
+        found.problems += files.check(file.ref, origins.get(key))
+    found.problems += files.repeated()
+    found.files += files.files
+    found.bytes += files.bytes
+    return files
+
+
+def _entry_problems(entry: Landing | Rewrite, state: State) -> Iterator[str]:
     for blob in entry.blobs:
-        if blob.status == LANDED and state.has_landed(blob.content_id):
+        told = blob.rows + blob.duplicates + blob.rejects
+        if blob.records != told:
+            yield f"blob {blob.content_id!r} held {blob.records:,} records, but {told:,} are accounted for"
+        if isinstance(entry, Rewrite):
+            if blob.content_id not in state.blobs:
+                yield f"blob {blob.content_id!r} has another outcome here, but no entry before gives it one"
+        elif blob.status == LANDED and state.has_landed(blob.content_id):
             yield f"blob {blob.content_id!r} has landed in an earlier entry already: its records may stand twice"
 
 
@@ -117,12 +165,12 @@ def _compare(storage: Storage, key: str, state: State) -> str | None:
         kept = checkpoint.read(storage.get(key), state.version)
     except checkpoint.UNREADABLE as error:
         return f"cannot be read ({error}): delete it, the entries hold all of it"
-    if vars(kept) == vars(state):
+    if all(getattr(kept, part) == getattr(state, part) for part in ("blobs", "slices", "files", "drift")):
         return None
     return "differs from the entries that it stands for: delete it if the entries are right"
 
 
-def _feeds(tenant: str, state: State) -> Iterator[tuple[FeedCounts, list[Problem]]]:
+def _feeds(tenant: str, state: State, files: FileCheck) -> Iterator[tuple[FeedCounts, list[Problem]]]:
     blobs: defaultdict[str, dict[str, BlobState]] = defaultdict(dict)
     slices: defaultdict[str, list[SliceState]] = defaultdict(list)
     for content_id, blob in state.blobs.items():
@@ -135,6 +183,7 @@ def _feeds(tenant: str, state: State) -> Iterator[tuple[FeedCounts, list[Problem
         problems = [
             *_blob_problems(where, blobs[content_type]),
             *_slice_problems(where, blobs[content_type], slices[content_type]),
+            *_miscounts(where, blobs[content_type], files),
         ]
         yield counts, problems
 
@@ -152,11 +201,13 @@ def _count(tenant: str, content_type: str, blobs: dict[str, BlobState], slices: 
         landed=outcomes[LANDED],
         expired=outcomes[EXPIRED],
         failed=outcomes[FAILED],
+        rejected=outcomes[REJECTED],
         pending=outcomes[None],
         records=sum(b.records for b in blobs.values()),
         rows=sum(b.rows for b in blobs.values()),
         duplicates=sum(b.duplicates for b in blobs.values()),
         rejects=sum(b.rejects for b in blobs.values()),
+        conflicts=sum(b.conflicts for b in blobs.values()),
     )
 
 
@@ -179,6 +230,21 @@ def _slice_problems(where: str, blobs: dict[str, BlobState], slices: list[SliceS
         if one.outcome == LISTED and one.blobs > named:
             stretch = f"{format_utc(one.start)} to {format_utc(one.end)}"
             yield Problem(where, f"the listing of {stretch} held {one.blobs:,} blobs, the ledger names {named:,}")
+
+
+def _miscounts(where: str, blobs: dict[str, BlobState], files: FileCheck) -> Iterator[Problem]:
+    """Compares what the files hold of each blob with its outcome."""
+    for content_id, blob in blobs.items():
+        if files.unsure is None or content_id in files.unsure:
+            continue
+        told = {"rows": blob.rows, "rejects": blob.rejects, "whole bodies": int(blob.status == REJECTED)}
+        held = {"rows": files.rows, "rejects": files.rejects, "whole bodies": files.bodies}
+        for name, count in told.items():
+            if held[name][content_id] != count:
+                what = (
+                    f"blob {content_id!r}: the files hold {held[name][content_id]:,} {name}, the ledger says {count:,}"
+                )
+                yield Problem(where, what)
 
 
 def _within(times: list[datetime], start: datetime, end: datetime) -> int:

@@ -8,8 +8,9 @@ Every call: quota ─▶ token ─▶ request ─▶ refused? typed error : answ
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from o365.address import FeedAddress
 from o365.answers import is_html
@@ -157,6 +158,14 @@ class ActivityClient:
         what = f"fetching blob {urlsplit(url).path.rpartition('/')[2][:100]!r}"
         request = Request("GET", url, what, is_blob=True, max_bytes=self._max_blob_bytes)
         return self._calls.send(request, lambda answer: _blob_body(answer, what))
+
+    def content_uri(self, content_id: str) -> str:
+        """The address that a blob is fetched at, for one that was listed long ago."""
+        return self._address.operation(f"audit/{quote(content_id, safe='$')}")
+
+    def now(self) -> datetime:
+        """The time by the service's clock; this machine's until it has answered."""
+        return self._calls.now()
 
     def friendly_names(self, language: str = "en-US") -> dict[str, str]:
         """Names of the DLP sensitive information types by their GUIDs."""

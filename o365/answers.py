@@ -120,7 +120,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         seconds = float(value)
     except ValueError:
         # Measured against the answer's own Date, so that a wrong local clock does not matter.
-        until, now = _http_date(value), _http_date(lower.get("date", "")) or datetime.now(UTC)
+        until, now = http_date(value), http_date(lower.get("date", "")) or datetime.now(UTC)
         return None if until is None else max(0.0, (until - now).total_seconds())
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
@@ -216,7 +216,8 @@ def _spelt_wait_s(text: str) -> float | None:
     return float(sum(int(count) * _UNIT_S[unit.lower()] for count, unit in parts)) if parts else None
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """Reads a date of a header; None where it is none."""
     try:
         date = parsedate_to_datetime(text)
     except ValueError:

@@ -8,10 +8,11 @@ quota ─▶ token ─▶ request ─▶ refused? ─ no ─▶ read the answer 
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from logging import getLogger
 from typing import TypeVar
 
-from o365.answers import refusal
+from o365.answers import http_date, refusal
 from o365.errors import ActivityError, FatalError, ListingChangedError, RetryableError, SkippableError, ThrottledError
 from o365.identity import Tokens
 from o365.throttle import Governor
@@ -20,6 +21,7 @@ from o365.transport import Answer, TooLargeError, Transport
 _LOGGER = getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_BACKOFF_S = 60.0
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Calls:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._requests = self._throttled = self._retries = 0
+        self._clock_error = timedelta()
 
     def send(self, request: Request, read: Callable[[Answer], _T]) -> _T:
         """Sends a request until its answer can be read, an error is final, or the deadline is near.
@@ -147,6 +150,7 @@ class Calls:
             if not request.is_blob:
                 raise
             raise SkippableError(f"{request.what} failed: {large.message}") from large
+        self._note_date(answer.headers)
         error = refusal(
             answer.status,
             answer.headers,
@@ -160,6 +164,21 @@ class Calls:
             error.retry_after_s = self._governor.throttled(grant, error.retry_after_s)
             self._count(throttled=1)
         return answer, error
+
+    def now(self) -> datetime:
+        """The service's time, by its last answer; where this machine's clock is about right, by that."""
+        return datetime.now(UTC) + self._clock_error
+
+    def _note_date(self, headers: Mapping[str, str]) -> None:
+        date = http_date(headers.get("Date", ""))
+        if date is None:
+            return
+        error = date - datetime.now(UTC)
+        if abs(error) < _CLOCK_TOLERANCE:
+            error = timedelta()
+        elif not self._clock_error:
+            _LOGGER.warning("this machine's clock is off by %s from the service's, which counts from now on", -error)
+        self._clock_error = error
 
     def _wait_s(self, error: RetryableError, failures: int) -> float:
         if error.retry_after_s is not None:

@@ -11,18 +11,19 @@ from uuid import uuid4
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
 
+from lake.gaps import find_gaps
 from lake.storage import LakeError, open_storage
 from lake.tenant import open_tenant
 from o365.activity import first_content_note
 from pipeline.config import load_config
 from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
-from pipeline.plan import TenantPlan, make_plans, parse_span, prepare
+from pipeline.plan import AUTO, TenantPlan, Wish, by_age, make_plans, prepare
 from pipeline.progress import live_progress
-from pipeline.summary import Summary, add_entries, add_failures, describe, to_json
-from schemas.times import format_utc
+from pipeline.summary import Summary, add_entries, add_failures, add_gaps, describe, to_json
+from schemas.times import TimeRange, format_utc
 from transforms.elements import Feed
-from transforms.grid import ticks_of
+from transforms.grid import GridProvider
 
 
 def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
@@ -35,13 +36,16 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     options = beam_options(beam_args)
     config = load_config(vars(args), environ)
     now = datetime.now(UTC)
-    span = parse_span(args.start, args.end, now)
+    if args.gaps and args.start != AUTO:
+        raise UsageError(f"--gaps stands beside --start {args.start!r}: it looks for gaps in all that the lake has")
+    wish = Wish(args.start, args.end, args.gaps, config.settle)
+    wish.span(now)  # wrong use is said before anything is asked of the service
     _check_writable(config.lake)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
-    plans = make_plans(config.connections, config.lake, span, run_id, now)
+    plans = make_plans(config.connections, config.lake, wish, run_id)
     if args.dry_run:
         return _show_plans(plans, out)
-    summary = _run_plans(plans, Summary(config.lake, run_id), now, options)
+    summary = _run_plans(plans, Summary(config.lake, run_id), options)
     if args.json:
         print(json.dumps(to_json(summary)), file=out)
     else:
@@ -106,18 +110,20 @@ def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
     return 1 if any(p.failures for p in plans) else 0
 
 
-def _run_plans(plans: Sequence[TenantPlan], summary: Summary, now: datetime, options: PipelineOptions) -> Summary:
+def _run_plans(plans: Sequence[TenantPlan], summary: Summary, options: PipelineOptions) -> Summary:
     started = time.monotonic()
     for plan in plans:
-        prepare(plan, now)
+        prepare(plan)
         add_failures(summary, plan.failures)
         if plan.subscribe:
             summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
-    _run_graph([f for p in plans for f in p.feeds], summary.run, options)
+    _run_graph(by_age(f for p in plans for f in p.feeds), summary.run, options)
     summary.seconds = time.monotonic() - started
     for plan in plans:
         ledger = open_tenant(summary.lake, plan.connection.tenant_id).ledger
-        add_entries(summary, plan.connection.name, ledger.entries_after(plan.base))
+        add_entries(summary, ledger.entries_after(plan.base))
+        gaps = find_gaps(plan.connection.tenant_id, ledger.state, plan.now)
+        add_gaps(summary, plan.connection.name, gaps, asked(plan), plan.now)
     return summary
 
 
@@ -138,7 +144,17 @@ def _run_graph(feeds: Sequence[Feed], run_id: str, options: PipelineOptions) -> 
 
 
 def _slices(feeds: Sequence[Feed]) -> int:
-    return sum(int(ticks_of(f.time_range).size()) for f in feeds)
+    return sum(int(GridProvider().initial_restriction(f).size()) for f in feeds)
+
+
+def asked(plan: TenantPlan) -> dict[str, TimeRange]:
+    """Gives the stretch of each content type that a plan is to make complete."""
+    return {
+        f.content_type: TimeRange(
+            min([f.time_range.start, *(s.start for s in plan.lost.get(f.content_type, []))]), f.time_range.end
+        )
+        for f in plan.feeds
+    }
 
 
 def _is_misconfigured(plan: TenantPlan) -> bool:

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -91,6 +92,7 @@ def _parser() -> ArgumentParser:
     _add_emulate(emulate)
     _add_lake(command("verify", _verify, "prove from the lake alone that nothing is missing, doubled or changed"))
     _add_lake(command("status", _status, "show how far each feed is landed"))
+    _add_lake(command("gaps", _gaps, "name every stretch of time that is not proven complete, and why"))
     query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)", epilog=_QUERY))
     query.add_argument("sql", help="a SELECT over audit, a table, or the ledger_* views")
     query.add_argument("--csv", action="store_true", help="print comma-separated values")
@@ -119,6 +121,12 @@ def _add_backfill(parser: ArgumentParser) -> None:
     parser.add_argument("--start", metavar="T", default="auto", help="available time from (auto)")
     parser.add_argument("--end", metavar="T", default="now", help="available time up to (now)")
     parser.add_argument("--config", metavar="FILE", help=f"settings of one or more tenants ({DEFAULT_FILE} if there)")
+    parser.add_argument("--gaps", action="store_true", help="only heal gaps: list what never was, fetch what failed")
+    parser.add_argument(
+        "--settle",
+        metavar="T",
+        help="how long a slice may get late blobs, such as 48h or DLP.All=72h (AUDITLAKE_SETTLE)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     group = parser.add_argument_group("tenant", "each also as AUDITLAKE_… in the environment; a flag wins")
     for setting in SETTINGS:
@@ -169,6 +177,14 @@ def _status(args: Namespace) -> int:
     found = status(_storage(args))
     print(json.dumps(to_json(found)) if args.json else describe(found))
     return 0
+
+
+def _gaps(args: Namespace) -> int:
+    from lake.gaps import describe, gaps, to_json
+
+    found = gaps(_storage(args), datetime.now(UTC))
+    print(json.dumps(to_json(found)) if args.json else describe(found))
+    return 1 if found else 0
 
 
 def _query(args: Namespace) -> int:

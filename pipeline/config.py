@@ -15,7 +15,9 @@ A file, `auditlake.toml`:
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from re import compile as regex
 from typing import Any
 
 from o365.connection import Connection
@@ -60,15 +62,20 @@ SETTINGS = (
     Setting("authority", "address of the sign-in service in place of the cloud's"),
     Setting("ca_file", "PEM file of certificate authorities to trust"),
 )
+_HOURS = regex(r"(\d{1,4})(h|d)")
+_UNITS_H = {"h": 1, "d": 24}
+_MOST_HOURS = 7 * 24
+_SETTLE_FORMS = "expected hours or days up to 7d, such as 48h, or by content type: Audit.General=72h,DLP.All=24h"
 _CREDENTIALS = ("client_secret_env", "client_secret_file", "certificate_file")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A lake and the tenants that go there."""
+    """A lake, the tenants that go there, and how long slices of each content type settle before they are closed."""
 
     lake: str
     connections: tuple[Connection, ...]
+    settle: Mapping[str, timedelta]
 
 
 def load_config(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -89,10 +96,34 @@ def load_config(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     if len(tenants) > 1:
         tenants = _chosen(tenants, flags.get("tenant_id"))
         given = {s.key: None if s.identity else given[s.key] for s in SETTINGS}
-    shared = {key: value for key, value in file.items() if key not in ("tenant", "lake")}
+    shared = {key: value for key, value in file.items() if key not in ("tenant", "lake", "settle")}
     lake = find_lake(flags.get("lake"), environ, file)
     connections = tuple(_connection(shared | tenant, given, environ) for tenant in tenants or [{}])
-    return Config(lake, connections)
+    settle = flags.get("settle") or environ.get("AUDITLAKE_SETTLE") or file.get("settle", {})
+    return Config(lake, connections, read_settle(settle))
+
+
+def read_settle(given: str | Mapping[str, Any]) -> dict[str, timedelta]:
+    """Reads how long slices settle: `72h` for all content types, `Audit.General=72h,DLP.All=24h`, or a TOML table.
+
+    Raises:
+      UsageError: It cannot be read.
+    """
+    if isinstance(given, str):
+        parts = (part.strip().rpartition("=") for part in given.split(",") if part.strip())
+        given = {name or "*": text for name, _, text in parts}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"settle {given!r} is no time: {_SETTLE_FORMS}")
+    found = {}
+    for name, text in given.items():
+        match = _HOURS.fullmatch(str(text))
+        if match is None or int(match[1]) * _UNITS_H[match[2]] > _MOST_HOURS:
+            raise UsageError(f"settle {text!r} is no time that a slice can settle: {_SETTLE_FORMS}")
+        if name != "*" and name not in content_types():
+            raise UsageError(f"settle names the content type {name!r}: expected one of {', '.join(content_types())}")
+        found[name] = timedelta(hours=int(match[1]) * _UNITS_H[match[2]])
+    rest = found.pop("*", None)
+    return dict.fromkeys(content_types(), rest) | found if rest is not None else found
 
 
 def find_lake(flag: str | None, environ: Mapping[str, str], file: Mapping[str, Any] | None = None) -> str:

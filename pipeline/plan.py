@@ -3,13 +3,13 @@
 Each tenant is prepared on its own: one that cannot be reached, or lacks a role, does not stop the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
-from lake.entries import LISTED, LOST, Listing, Slice, State
-from lake.status import frontier
+from lake.entries import LOST, Listing, Slice, State
+from lake.gaps import listed_ranges, without
 from lake.tenant import TenantLake, open_tenant
 from o365.clients import client_for
 from o365.connection import Connection
@@ -17,11 +17,12 @@ from o365.errors import ActivityError, ConfigError, RetryableError
 from pipeline.errors import UsageError
 from pipeline.when import parse_when
 from schemas.contract import limits
-from schemas.times import TimeRange, format_utc
-from transforms.elements import Feed
+from schemas.times import EPOCH, TimeRange, format_utc
+from transforms.elements import ALL, GAPS, OPEN, Feed
 from transforms.list_content import TOO_OLD, oldest_listable
 
 AUTO = "auto"
+_DAY = timedelta(days=1)
 _THREADS = 8
 _FIRST_CONTACT_S = 10.0  # an operator waits for this answer
 
@@ -38,10 +39,11 @@ class Failure:
 
 @dataclass(slots=True)
 class TenantPlan:
-    """One tenant's part of a backfill. `base` is the number of the last ledger entry before it."""
+    """One tenant's part of a backfill: `base` is the last ledger entry before it, `now` the service's time."""
 
     connection: Connection
     base: int = 0
+    now: datetime = EPOCH
     feeds: list[Feed] = field(default_factory=list)
     subscribe: list[str] = field(default_factory=list)
     lost: dict[str, list[TimeRange]] = field(default_factory=dict)
@@ -50,10 +52,26 @@ class TenantPlan:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What the command asks for: start (None for `auto`) and end."""
+    """What the command asks for: start (None for `auto`), end, and which slices in between."""
 
     start: datetime | None
     end: datetime
+    listing: str = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a backfill is asked for, in the words of the command, and how long slices of each content type settle."""
+
+    start: str
+    end: str
+    only_gaps: bool = False
+    settle: Mapping[str, timedelta] = field(default_factory=dict)
+
+    def span(self, now: datetime) -> Span:
+        """Reads it at a time."""
+        span = parse_span(self.start, self.end, now)
+        return replace(span, listing=GAPS if self.only_gaps else OPEN if span.start is None else ALL)
 
 
 def parse_span(start: str, end: str, now: datetime) -> Span:
@@ -63,7 +81,7 @@ def parse_span(start: str, end: str, now: datetime) -> Span:
       UsageError: A time cannot be read, the end lies in the future, or the start is not before the end.
     """
     stop = parse_when(end, now, "--end")
-    if stop > now:
+    if stop > max(now, datetime.now(UTC)):
         raise UsageError(f"--end {end!r} lies in the future ({format_utc(stop)}): expected now at the latest")
     if start == AUTO:
         return Span(None, stop)
@@ -75,35 +93,40 @@ def parse_span(start: str, end: str, now: datetime) -> Span:
     return Span(begin, stop)
 
 
-def make_plans(connections: Iterable[Connection], lake: str, span: Span, run: str, now: datetime) -> list[TenantPlan]:
+def make_plans(connections: Iterable[Connection], lake: str, wish: Wish, run: str) -> list[TenantPlan]:
     """Prepares every tenant; asks the service what is subscribed, and changes nothing."""
 
     def plan(connection: Connection) -> TenantPlan:
-        return _plan_tenant(connection, lake, span, run, now)
+        return _plan_tenant(connection, lake, wish, run)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(plan, connections))
 
 
-def _plan_tenant(connection: Connection, lake: str, span: Span, run: str, now: datetime) -> TenantPlan:
+def _plan_tenant(connection: Connection, lake: str, wish: Wish, run: str) -> TenantPlan:
     tenant = open_tenant(lake, connection.tenant_id)
     plan = TenantPlan(connection, tenant.ledger.state.version)
+    client = client_for(connection)
     try:
-        subscriptions = client_for(connection).list_subscriptions(deadline_s=_FIRST_CONTACT_S)
+        subscriptions = client.list_subscriptions(deadline_s=_FIRST_CONTACT_S)
     except ActivityError as error:
         plan.failures.append(_failure(connection, None, error))
         return plan
     enabled = {s.content_type.lower() for s in subscriptions if s.is_enabled}
     plan.subscribe = [t for t in connection.content_types if t.lower() not in enabled]
-    oldest = oldest_listable(now)
+    plan.now = client.now()  # the answer has told the service's time
+    span = wish.span(plan.now)
+    oldest = oldest_listable(plan.now)
     for content_type in connection.content_types:
-        start = span.start or _left_off(tenant.ledger.state, content_type, now)
+        start = span.start or _first_listed(tenant.ledger.state, content_type, plan.now)
         if start < oldest:
-            lost = uncovered(tenant.ledger.state, content_type, TimeRange(start, min(oldest, span.end)))
-            plan.lost[content_type] = lost
-        if max(start, oldest) < span.end:
-            time_range = TimeRange(max(start, oldest), span.end)
-            plan.feeds.append(Feed(connection, content_type, time_range, lake, run))
+            stretch = TimeRange(start, max(start, min(oldest, span.end)))
+            plan.lost[content_type] = _not_covered(tenant.ledger.state, content_type, stretch, span)
+        time_range = TimeRange(min(max(start, oldest), span.end), span.end)
+        retry_from = _oldest_unsettled(tenant.ledger.state, content_type)
+        if time_range.start < time_range.end or retry_from is not None:
+            settle = wish.settle.get(content_type, timedelta(seconds=limits()["late_arrival"]))
+            plan.feeds.append(Feed(connection, content_type, time_range, lake, run, span.listing, settle, retry_from))
     return plan
 
 
@@ -111,32 +134,41 @@ def _failure(connection: Connection, content_type: str | None, error: ActivityEr
     return Failure(connection.name, content_type, error.message, isinstance(error, ConfigError))
 
 
-def _left_off(state: State, content_type: str, now: datetime) -> datetime:
-    """Gives where to go on: behind the frontier by as long as blobs may come late; all that is kept at first."""
-    reached = frontier(state, content_type)
-    if reached is None:
-        return now - timedelta(seconds=limits()["retention"])
-    first = min(s.start for s in state.slices.values() if s.content_type == content_type)
-    return max(first, reached - timedelta(seconds=limits()["late_arrival"]))
+def _first_listed(state: State, content_type: str, now: datetime) -> datetime:
+    """Gives the start of a feed's first slice; of all that the service keeps where it has none."""
+    starts = (s.start for s in state.slices.values() if s.content_type == content_type)
+    return min(starts, default=now - timedelta(seconds=limits()["retention"]))
 
 
-def uncovered(state: State, content_type: str, wanted: TimeRange) -> list[TimeRange]:
-    """Gives the stretches of a range that no listing in the ledger covers."""
-    known = sorted(
-        (s.start, s.end) for s in state.slices.values() if s.content_type == content_type and s.outcome == LISTED
-    )
-    found = []
-    at = wanted.start
-    for start, end in known:
-        if at < min(start, wanted.end):
-            found.append(TimeRange(at, min(start, wanted.end)))
-        at = max(at, end)
-    if at < wanted.end:
-        found.append(TimeRange(at, wanted.end))
-    return found
+def _oldest_unsettled(state: State, content_type: str) -> datetime | None:
+    blobs = (state.blobs[content_id] for content_id in state.unsettled)
+    return min((b.created for b in blobs if b.content_type == content_type), default=None)
 
 
-def prepare(plan: TenantPlan, now: datetime) -> None:
+def _not_covered(state: State, content_type: str, wanted: TimeRange, span: Span) -> list[TimeRange]:
+    """Gives the stretches of a range that were never listed; those that the ledger calls lost only where asked for."""
+    slices = [s for s in state.slices.values() if s.content_type == content_type]
+    known = listed_ranges(slices)
+    if span.start is None:
+        known += [TimeRange(s.start, s.end) for s in slices if s.outcome == LOST]
+    return list(without(wanted, known))
+
+
+def by_age(feeds: Iterable[Feed]) -> list[Feed]:
+    """Cuts feeds into days, the oldest first: what ages out first is landed first, and all feeds get their turn."""
+    days = []
+    for feed in feeds:
+        start = feed.time_range.start
+        first = True
+        while first or start < feed.time_range.end:
+            end = min(EPOCH + ((start - EPOCH) // _DAY + 1) * _DAY, feed.time_range.end)
+            time_range = TimeRange(start, max(start, end))
+            days.append(replace(feed, time_range=time_range, retry_from=feed.retry_from if first else None))
+            start, first = end, False
+    return sorted(days, key=lambda f: f.time_range.start)
+
+
+def prepare(plan: TenantPlan) -> None:
     """Carries out what a plan asks for before the graph runs: starts subscriptions, records what is lost."""
     client = client_for(plan.connection)
     for content_type in list(plan.subscribe):
@@ -149,10 +181,10 @@ def prepare(plan: TenantPlan, now: datetime) -> None:
                 plan.feeds = [f for f in plan.feeds if f.content_type != content_type]
     for feed in plan.feeds:
         if stretches := plan.lost.get(feed.content_type):
-            record_lost(open_tenant(feed.lake, plan.connection.tenant_id), feed, stretches, now)
+            record_lost(open_tenant(feed.lake, plan.connection.tenant_id), feed, stretches, plan.now)
 
 
 def record_lost(lake: TenantLake, feed: Feed, stretches: list[TimeRange], now: datetime) -> None:
     """Writes into the ledger which stretches the service no longer lists."""
-    slices = [Slice(s.start, s.end, LOST, cause=TOO_OLD) for s in stretches]
+    slices = [Slice(s.start, s.end, LOST, now, cause=TOO_OLD) for s in stretches]
     lake.ledger.append(lambda _: Listing(feed.run, now, feed.content_type, slices, []))

@@ -1,20 +1,25 @@
 """What a run did, from its entries in the ledger: numbers, what is missing, what to run next."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 
 from lake import layout
-from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, Entry, Listing
+from lake.entries import EXPIRED, FAILED, LANDED, LISTED, REJECTED, Entry, Listing
+from lake.gaps import SOON, Gap
 from pipeline.plan import Failure
-from schemas.times import format_utc
+from schemas.times import TimeRange, format_utc
 
 SHOWN = 5
 
 
 @dataclass(slots=True)
 class Summary:
-    """The figures of a run. `missing` names, one sentence each, what the run could not have."""
+    """The figures of a run.
+
+    `missing` names, one sentence each, what is not complete of what it was asked for, `expiring` what ages out soon.
+    """
 
     lake: str
     run: str
@@ -25,12 +30,14 @@ class Summary:
     records: int = 0
     duplicates: int = 0
     rejects: int = 0
+    conflicts: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     drift: Counter[str] = field(default_factory=Counter)
     files: int = 0
     file_bytes: int = 0
     subscribed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    expiring: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -45,27 +52,21 @@ def add_failures(summary: Summary, failures: Iterable[Failure]) -> None:
         summary.missing.append(f"{what}: {f.message}")
 
 
-def add_entries(summary: Summary, tenant: str, entries: Iterable[Entry]) -> None:
+def add_entries(summary: Summary, entries: Iterable[Entry]) -> None:
     """Adds a tenant's entries of the run."""
-    unlisted: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:
         if entry.run != summary.run:
             continue
         if isinstance(entry, Listing):
-            for s in entry.slices:
-                summary.slices += s.outcome == LISTED
-                summary.blobs_listed += s.blobs
-                if s.outcome != LISTED:
-                    stretch = unlisted.setdefault((entry.content_type, s.outcome, s.cause or ""), [])
-                    stretch += [format_utc(s.start), format_utc(s.end)]
+            summary.slices += sum(s.outcome == LISTED for s in entry.slices)
+            summary.blobs_listed += sum(s.blobs for s in entry.slices)
             continue
         for b in entry.blobs:
             summary.blobs[b.status] += 1
             summary.records += b.records
             summary.duplicates += b.duplicates
             summary.rejects += b.rejects
-            if b.status in (EXPIRED, FAILED):
-                summary.missing.append(f"{tenant} {entry.content_type}: blob {b.content_id} {b.status}: {b.error}")
+            summary.conflicts += b.conflicts
         for ref in entry.files:
             where = layout.partition_of(ref.key)
             summary.files += 1
@@ -73,9 +74,28 @@ def add_entries(summary: Summary, tenant: str, entries: Iterable[Entry]) -> None
             if where:
                 summary.rows[where[0]] += ref.rows
         summary.drift.update({f"{d.table}.{d.member} ({d.json_type})": d.count for d in entry.drift})
-    for (content_type, outcome, cause), times in unlisted.items():
-        word = "lost" if outcome == LOST else "not listed"
-        summary.missing.append(f"{tenant} {content_type}: {word} {min(times)} to {max(times)}: {cause}")
+
+
+def add_gaps(summary: Summary, tenant: str, gaps: Iterable[Gap], asked: Mapping[str, TimeRange], now: datetime) -> None:
+    """Adds what is missing of the stretches that were asked for, and what is about to age out anywhere."""
+    for gap in gaps:
+        wanted = asked.get(gap.content_type)
+        if gap.until is not None and gap.until - now < SOON:
+            summary.expiring.append(f"{_sentence(tenant, gap)}; it can be had until {format_utc(gap.until)}")
+        if wanted is None or not (gap.start < wanted.end and gap.end > wanted.start):
+            continue
+        if gap.blobs:
+            where = f"{tenant} {gap.content_type}"
+            summary.missing += [f"{where}: blob {content_id} {gap.kind}: {gap.cause}" for content_id in gap.blobs]
+        else:
+            summary.missing.append(_sentence(tenant, gap))
+
+
+def _sentence(tenant: str, gap: Gap) -> str:
+    count = f", {len(gap.blobs):,} blobs" if gap.blobs else ""
+    return (
+        f"{tenant} {gap.content_type}: {gap.kind} {format_utc(gap.start)} to {format_utc(gap.end)}{count}: {gap.cause}"
+    )
 
 
 def to_json(summary: Summary) -> dict[str, object]:
@@ -93,7 +113,9 @@ def describe(summary: Summary) -> str:
             "nothing new: the lake has every blob that was listed" if not summary.missing else "nothing landed"
         )
     else:
-        outcomes = ", ".join(f"{summary.blobs[s]:,} {s}" for s in (LANDED, EXPIRED, FAILED) if summary.blobs[s])
+        outcomes = ", ".join(
+            f"{summary.blobs[s]:,} {s}" for s in (LANDED, EXPIRED, FAILED, REJECTED) if summary.blobs[s]
+        )
         rate = summary.records / summary.seconds if summary.seconds else 0
         lines += [
             f"blobs      {outcomes}",
@@ -108,12 +130,18 @@ def describe(summary: Summary) -> str:
         lines.append(f"drift      {sum(summary.drift.values()):,} members kept in _extra, most of all:")
         lines += [f"  {what}  {count:,}" for what, count in summary.drift.most_common(SHOWN)]
     if summary.rejects:
-        lines.append(f"rejected   {summary.rejects:,} broken records, whole, under {summary.lake}/rejected/")
+        conflicts = f", {summary.conflicts:,} of them conflicts" if summary.conflicts else ""
+        lines.append(f"rejected   {summary.rejects:,} records{conflicts}, whole, under {summary.lake}/rejected/")
     if summary.missing:
         lines.append("missing")
         lines += [f"  {sentence}" for sentence in summary.missing[: 4 * SHOWN]]
         if len(summary.missing) > 4 * SHOWN:
             lines.append(f"  and {len(summary.missing) - 4 * SHOWN:,} more: --json lists them all")
+    if summary.expiring:
+        lines.append("WARNING    ages out within a day:")
+        lines += [f"  {sentence}" for sentence in summary.expiring[:SHOWN]]
+        if len(summary.expiring) > SHOWN:
+            lines.append(f"  and {len(summary.expiring) - SHOWN:,} more: auditlake gaps lists them all")
     lines.append(f"lake       {summary.lake}")
     again = "run the same command again for what is missing; " if summary.missing else ""
     lines.append(f"next       {again}auditlake verify --lake {summary.lake}")

@@ -96,6 +96,15 @@ def split_blob(data: bytes) -> Sequence[RawRecord]:
         return [_raw(piece) for piece in split_array(data)]
 
 
+def whole_records(data: bytes) -> Sequence[RawRecord] | None:
+    """Splits a blob's body as `split_blob` does; None where it is no array, or breaks off before the array ends."""
+    try:
+        raws = split_blob(data)
+    except NotAnArrayError:
+        return None
+    return raws if data.rstrip(SPACE).endswith(b"]") and raws[-1:] != [b""] else None
+
+
 def _raw(piece: bytes) -> RawRecord:
     try:
         return _RAW_RECORD.decode(piece)

@@ -54,8 +54,8 @@ def list_blobs(
     lake: TenantLake, blobs: Sequence[ContentBlob], *, start: datetime = START, outcome: str = LISTED
 ) -> None:
     """Writes the listing of one slice, an hour long, that held these blobs."""
-    one = Slice(start, start + HOUR, outcome, len(blobs), None if outcome == LISTED else "HTTP 500")
-    listed = [ListedBlob(b.content_id, b.content_created, b.content_expiration) for b in blobs]
+    one = Slice(start, start + HOUR, outcome, start + HOUR, len(blobs), None if outcome == LISTED else "HTTP 500")
+    listed = [ListedBlob(b.content_id, b.content_created, b.content_expiration, b.content_uri) for b in blobs]
     feed = blobs[0].content_type if blobs else FEED
     lake.ledger.append(lambda _: Listing("run", start + HOUR, feed, [one], listed))
 

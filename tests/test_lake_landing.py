@@ -160,8 +160,8 @@ def test_empty_blob_lands_without_a_file(lake: TenantLake) -> None:
 
 
 def test_many_records_land_in_many_stages(lake: TenantLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lake.landing.CHUNK_RECORDS", 3)
-    monkeypatch.setattr("lake.landing.HELD_BYTES", 0)
+    monkeypatch.setattr("lake.stage.CHUNK_RECORDS", 3)
+    monkeypatch.setattr("lake.stage.HELD_BYTES", 0)
     bodies = {f"b{n}": body([record(k) for k in range(n, n + 7)] + [{"Id": ""}]) for n in range(5)}
     entry = land(lake, bodies)
     assert ids(lake.storage) == guids(range(11))

@@ -21,8 +21,8 @@ def state_of(*slices: tuple[float, float, str], at: datetime | None = None) -> S
     """A state after slices were listed one after the other: hours since START, and how it went."""
     state = State()
     for start, end, outcome in slices:
-        one = Slice(START + start * HOUR, START + end * HOUR, outcome)
-        state.apply(Listing("run", at or START + timedelta(days=1), FEED, [one], []))
+        one = Slice(START + start * HOUR, START + end * HOUR, outcome, at or START + timedelta(days=1))
+        state.apply(Listing("run", one.at, FEED, [one], []))
     return state
 
 
@@ -58,7 +58,7 @@ def test_frontier_of_another_feed_is_its_own() -> None:
 
 def filled(folder: Path) -> TenantLake:
     lake = new_lake(storage_at(folder))
-    land(lake, {"a": body([record(1), record(2, Odd=1), record(2), {"Id": ""}])})
+    land(lake, {"a": body([record(1), record(2, Odd=1), record(1), {"Id": ""}])})
     list_blobs(lake, [blob(n, created=START + HOUR) for n in ("failed", "expired", "pending")], start=START + HOUR)
     unit = Unit(lake, "run", FEED)
     unit.add_failed(blob("failed", created=START + HOUR), "HTTP 500")
@@ -86,7 +86,7 @@ def test_status_counts_what_the_ledger_says(tmp_path: Path) -> None:
 def test_status_reads_well(tmp_path: Path) -> None:
     lines = describe(status(filled(tmp_path).storage)).splitlines()
     assert lines[0] == f"tenant {TENANT}"
-    assert lines[3].split()[:3] == [FEED, "2026-11-20T10:00:00Z", "2026-11-20T10:00:00Z"]
+    assert lines[3].split()[:4] == [FEED, "2026-11-20T10:00:00Z", "-", "2026-11-20T10:00:00Z"]
     assert lines[4] == (
         f"{FEED}: oldest blob not landed is failed of 2026-11-20T09:00:00Z, expires 2026-11-27T09:00:00Z"
     )

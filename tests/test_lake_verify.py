@@ -182,16 +182,24 @@ def test_edited_counts_are_named(storage: LocalStorage) -> None:
     key = change_entry(storage, 4, blobs=[msgspec.structs.replace(c, records=3)])
     assert the_problem(storage) == Problem(key, "blob 'c' held 3 records, but 2 are accounted for")
     change_entry(storage, 4, blobs=[msgspec.structs.replace(c, rows=2, duplicates=0)])
-    assert the_problem(storage) == Problem(key, "blob 'c': its files hold 1 rows, the entry says 2")
+    where = f"tenant {TENANT} {FEED}"
+    assert the_problem(storage) == Problem(where, "blob 'c': the files hold 1 rows, the ledger says 2")
     change_entry(storage, 4, blobs=[msgspec.structs.replace(c, duplicates=0, rejects=1)])
-    assert the_problem(storage) == Problem(key, "blob 'c': its files hold 0 rejects, the entry says 1")
+    assert the_problem(storage) == Problem(where, "blob 'c': the files hold 0 rejects, the ledger says 1")
 
 
-def test_rows_of_a_blob_that_the_entry_does_not_name_are_named(storage: LocalStorage) -> None:
-    key = change_entry(storage, 4, blobs=[])
+def test_rows_of_a_blob_without_an_outcome_are_named(storage: LocalStorage) -> None:
+    change_entry(storage, 4, blobs=[])
     found = problems(storage)
-    assert found[0] == Problem(key, "blob 'c': its files hold 1 rows, the entry says 0")
-    assert "blob 'c'" in found[1].what
+    assert "blob 'c' (available since" in found[0].what
+    assert found[1] == Problem(f"tenant {TENANT} {FEED}", "blob 'c': the files hold 1 rows, the ledger says 0")
+
+
+def test_rows_of_a_blob_that_no_entry_names_are_named(storage: LocalStorage) -> None:
+    change_entry(storage, 3, blobs=[], slices=[])
+    change_entry(storage, 4, blobs=[])
+    what = "files hold records of blob 'c', but no entry names it"
+    assert the_problem(storage) == Problem(f"tenant {TENANT}", what)
 
 
 def test_file_of_other_rows_than_the_ledger_says_is_named(storage: LocalStorage) -> None:
@@ -258,7 +266,7 @@ def test_blob_that_landed_twice_is_named(storage: LocalStorage) -> None:
 
 def test_listing_that_names_fewer_blobs_than_it_held_is_named(storage: LocalStorage) -> None:
     later = START + 5 * HOUR
-    held = Listing("run", later, FEED, [Slice(later, later + HOUR, "listed", 2)], [])
+    held = Listing("run", later, FEED, [Slice(later, later + HOUR, "listed", later + HOUR, 2)], [])
     TenantLake(storage, TENANT).ledger.append(lambda _: held)
     what = "the listing of 2026-11-20T13:00:00Z to 2026-11-20T14:00:00Z held 2 blobs, the ledger names 0"
     assert the_problem(storage) == Problem(f"tenant {TENANT} {FEED}", what)

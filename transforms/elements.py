@@ -1,17 +1,23 @@
 """What moves between the stages: references, never records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from o365.connection import Connection
+from schemas.contract import limits
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange
+
+ALL, OPEN, GAPS = "all", "open", "gaps"
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
     """One content type of one tenant, over a range of available time, and the lake that it goes to.
 
-    `run` names the run in the ledger.
+    `run` names the run in the ledger. `listing` says which slices are listed: all of the range, those that are not
+    closed, or only those that never were. `settle` after its end a slice is expected to get no more blobs. Blobs that
+    the ledger knows and the lake lacks are tried again from `retry_from` on, where that lies before the range.
     """
 
     connection: Connection
@@ -19,6 +25,9 @@ class Feed:
     time_range: TimeRange
     lake: str
     run: str
+    listing: str = ALL
+    settle: timedelta = field(default_factory=lambda: timedelta(seconds=limits()["late_arrival"]))
+    retry_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,9 @@ class UnitOutcome:
     landed: int = 0
     expired: int = 0
     failed: int = 0
+    rejected: int = 0
     records: int = 0
     rows: int = 0
     duplicates: int = 0
     rejects: int = 0
+    conflicts: int = 0

@@ -28,9 +28,14 @@ def tick_range(tick: int) -> TimeRange:
     return TimeRange(EPOCH + tick * TICK, EPOCH + (tick + 1) * TICK)
 
 
+def tick_of(time: datetime) -> int:
+    """Gives the tick that an instant lies in."""
+    return (time - EPOCH) // TICK
+
+
 def ticks_of(time_range: TimeRange) -> OffsetRange:
     """Gives the ticks that touch a range."""
-    start = (time_range.start - EPOCH) // TICK
+    start = tick_of(time_range.start)
     return OffsetRange(start, max(start, -((EPOCH - time_range.end) // TICK)))
 
 
@@ -75,8 +80,9 @@ class GridProvider(RestrictionProvider):
     """Makes, splits and sizes the restriction of a feed."""
 
     def initial_restriction(self, element: Feed) -> OffsetRange:
-        """Covers the feed's range, to the borders of the grid."""
-        return ticks_of(element.time_range)
+        """Covers the feed's range, and the blobs before it that are to be tried again, to the borders of the grid."""
+        start = min(element.time_range.start, element.retry_from or element.time_range.start)
+        return ticks_of(TimeRange(start, element.time_range.end))
 
     def create_tracker(self, restriction: OffsetRange) -> GridTracker:
         """Tracks a restriction."""

@@ -4,25 +4,26 @@ ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from lake.entries import EXPIRED, FAILED, LANDED, Landing
+from lake.entries import EXPIRED, FAILED, LANDED, REJECTED, Landing
 from lake.landing import Unit
 from lake.tenant import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
 from o365.errors import ActivityError, SkippableError
-from schemas.decode import NotAnArrayError
+from schemas.decode import RawRecord, whole_records
 from schemas.feed import ContentBlob
 from transforms.elements import ContentUnit, UnitOutcome
 from transforms.tally import count
 
 FETCH_THREADS = 8
+FETCH_TRIES = 3
 
 
 class LandContent(beam.PTransform[beam.PCollection[ContentUnit], beam.PCollection[UnitOutcome]]):
@@ -46,10 +47,12 @@ class _LandContentFn(beam.DoFn):
             "landed": "blobs_landed",
             "expired": "blobs_expired",
             "failed": "blobs_failed",
+            "rejected": "blobs_rejected",
             "records": "records_decoded",
             "rows": "rows_landed",
             "duplicates": "records_repeated",
             "rejects": "records_rejected",
+            "conflicts": "records_conflicting",
         }
         self._counters = {field: Metrics.counter("auditlake", name) for field, name in names.items()}
 
@@ -83,7 +86,7 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     wanted = [b for b in unit.blobs if not lake.ledger.state.is_settled(b.content_id)]
     landing = Unit(lake, feed.run, feed.content_type)
     for blob, fetched in _fetch_ahead(pool, client.retrieve, wanted):
-        _add(landing, blob, fetched, feed.run)
+        _add(landing, client, blob, fetched, feed.run)
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     entry = landing.commit()
     return _outcome(unit, entry)
@@ -100,17 +103,34 @@ def _fetch_ahead(
         under_way.extend((b, pool.submit(fetch, b)) for b in islice(waiting, 1))
 
 
-def _add(landing: Unit, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
+def _add(landing: Unit, client: ActivityClient, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
     try:
-        body = fetched.result()
-        records = landing.add(blob, body)
-        count(run, settled=1, records=records, bytes=len(body))
+        body, raws = _read_again(client, blob, fetched.result())
     except ActivityError as error:
         landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired)
         count(run, settled=1, failed=1)
-    except NotAnArrayError as error:
-        landing.add_failed(blob, f"the body of blob {blob.content_id!r} is no array of records: {error}")
+        return
+    if raws is None:
+        landing.add_unreadable(blob, body, f"the body of blob {blob.content_id!r} is no whole array of records")
         count(run, settled=1, failed=1)
+    else:
+        count(run, settled=1, records=landing.add(blob, body, raws), bytes=len(body))
+
+
+def _read_again(client: ActivityClient, blob: ContentBlob, body: bytes) -> tuple[bytes, Sequence[RawRecord] | None]:
+    """Splits a body, and fetches a damaged one again until it is whole or comes the same twice.
+
+    Gives the body and its records, None where it is no whole array.
+    """
+    for _ in range(FETCH_TRIES):
+        raws = whole_records(body)
+        if raws is not None and not any(isinstance(raw, bytes) for raw in raws):
+            return body, raws
+        again = client.retrieve(blob)
+        if again == body:
+            break
+        body = again
+    return body, whole_records(body)
 
 
 def _outcome(unit: ContentUnit, entry: Landing | None) -> UnitOutcome:
@@ -121,8 +141,10 @@ def _outcome(unit: ContentUnit, entry: Landing | None) -> UnitOutcome:
         landed=sum(b.status == LANDED for b in blobs),
         expired=sum(b.status == EXPIRED for b in blobs),
         failed=sum(b.status == FAILED for b in blobs),
+        rejected=sum(b.status == REJECTED for b in blobs),
         records=sum(b.records for b in blobs),
         rows=sum(b.rows for b in blobs),
         duplicates=sum(b.duplicates for b in blobs),
         rejects=sum(b.rejects for b in blobs),
+        conflicts=sum(b.conflicts for b in blobs),
     )

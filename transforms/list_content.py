@@ -1,11 +1,15 @@
 """Lists what the feed has and the lake does not: the custom splittable source.
 
-Feed ── tick ── claim ── list all its pages ── blobs not yet landed ── units of at most UNIT_BLOBS
-                                                     └─ every slice listed, and every blob named, is in the ledger first
+Feed ── ticks ── claim ── list all their pages, some at a time ── blobs not yet landed ── units of at most UNIT_BLOBS
+            │                                                           ├─ every slice listed, and every blob named,
+            └─ blobs of them that the ledger knows and the lake lacks ──┘  is in the ledger first
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from logging import getLogger
 from typing import Any
 
@@ -22,21 +26,19 @@ from o365.errors import ActivityError, ListingChangedError, NotSubscribedError, 
 from schemas.contract import limits
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange
-from transforms.elements import ContentUnit, Feed
-from transforms.grid import OPEN, GridProvider, StartWatermark, tick_range, ticks_of
+from transforms.elements import ALL, GAPS, ContentUnit, Feed
+from transforms.grid import OPEN as OPEN_END
+from transforms.grid import GridProvider, StartWatermark, tick_of, tick_range, ticks_of
 from transforms.tally import count
 
 UNIT_BLOBS = 100
+LISTINGS_AT_ONCE = 8
 LISTING_TRIES = 4
 TOO_OLD = "older than the service keeps"
 _EDGE = timedelta(minutes=1)
+_LAST_LOOK = timedelta(days=1)
 _WHILE_RUNNING = timedelta(minutes=10)
 _LOGGER = getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """Reads the clock."""
-    return datetime.now(UTC)
 
 
 class ListContent(beam.PTransform[beam.PCollection[Feed], beam.PCollection[ContentUnit]]):
@@ -58,8 +60,8 @@ class ListContent(beam.PTransform[beam.PCollection[Feed], beam.PCollection[Conte
 
 
 class _ListContentFn(beam.DoFn):
-    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
+        self._clock = clock  # the service's by default
         self._blobs_listed = Metrics.counter("auditlake", "blobs_listed")
         self._slices_listed = Metrics.counter("auditlake", "slices_listed")
         self._slices_failed = Metrics.counter("auditlake", "slices_failed")
@@ -73,21 +75,27 @@ class _ListContentFn(beam.DoFn):
         """Lists ticks as long as they can be claimed and are due."""
         lister = Lister(feed, self._clock)
         tick = tracker.current_restriction().start
-        is_open = tracker.current_restriction().stop >= OPEN
+        is_open = tracker.current_restriction().stop >= OPEN_END
         while True:
-            wait = tick_range(tick).end - self._clock() if is_open else timedelta(0)
-            if wait > timedelta(0):  # look at the clock before any call: runners wake early
-                tracker.defer_remainder(Duration(int(wait.total_seconds()) + 2))
+            claimed: list[int] = []
+            while len(claimed) < LISTINGS_AT_ONCE:
+                wait = tick_range(tick).end - lister.now() if is_open else timedelta(0)
+                if wait > timedelta(0):  # look at the clock before any call: runners wake early
+                    break
+                if not tracker.try_claim(tick):
+                    break
+                claimed.append(tick)
+                tick += 1
+            lister.list_ticks(claimed)
+            if len(claimed) < LISTINGS_AT_ONCE:
                 break
-            if not tracker.try_claim(tick):
-                break
-            lister.list_tick(tick)
             if len(lister.blobs) >= UNIT_BLOBS:
-                yield from self._units(lister, tick)
-                self._advance(watermark, tick)
-            tick += 1
+                yield from self._units(lister, tick - 1)
+                self._advance(watermark, tick - 1)
         yield from self._units(lister, tick - 1)
         self._advance(watermark, tick - 1)
+        if is_open and wait > timedelta(0):
+            tracker.defer_remainder(Duration(int(wait.total_seconds()) + 2))
 
     def _units(self, lister: "Lister", tick: int) -> Iterator[TimestampedValue[ContentUnit]]:
         self._blobs_listed.inc(len(lister.blobs))
@@ -104,90 +112,163 @@ class _ListContentFn(beam.DoFn):
             watermark.set_watermark(reached)
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """How listing a stretch went; `at` is when, by the service's clock."""
+
+    stretch: TimeRange
+    outcome: str
+    at: datetime
+    blobs: tuple[ContentBlob, ...] = ()
+    cause: str | None = None
+
+
 class Lister:
     """Lists ticks of one feed and holds what was found until it is handed on."""
 
-    def __init__(self, feed: Feed, clock: Callable[[], datetime]) -> None:
+    def __init__(self, feed: Feed, clock: Callable[[], datetime] | None = None) -> None:
         self._feed = feed
-        self._clock = clock
         self._client: ActivityClient = client_for(feed.connection)
+        self.now = clock or self._client.now
         self._lake: TenantLake = open_tenant(feed.lake, feed.connection.tenant_id)
+        self._lake.ledger.refresh()
+        self._known = self._known_blobs()
         self._seen: set[str] = set()
         self._failure: str | None = None
         self.slices: list[Slice] = []
         self.blobs: list[ContentBlob] = []
 
-    def list_tick(self, tick: int) -> None:
-        """Lists a tick, and notes how that went; what a feed refuses once it is not asked again."""
-        stretch = tick_range(tick)
-        if self._failure is None:
-            try:
-                self._list_stretch(stretch)
-            except ActivityError as error:
-                self._failure = error.message
-        if self._failure is not None:
-            self._note(stretch, UNLISTED, cause=self._failure)
-        count(self._feed.run, slices=1)
+    def _known_blobs(self) -> dict[int, list[ContentBlob]]:
+        """Gives the blobs that the ledger knows and the lake lacks, by their ticks."""
+        found: defaultdict[int, list[ContentBlob]] = defaultdict(list)
+        state, now = self._lake.ledger.state, self.now()
+        for content_id in state.unsettled:
+            blob = state.blobs[content_id]
+            if blob.content_type != self._feed.content_type or (
+                blob.kept and blob.expiration and blob.expiration < now
+            ):
+                continue
+            expiration = blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
+            uri = blob.uri or self._client.content_uri(content_id)
+            found[tick_of(blob.created)].append(
+                ContentBlob(content_id, uri, blob.content_type, blob.created, expiration)
+            )
+        return found
 
-    def _list_stretch(self, stretch: TimeRange) -> None:
-        try:
-            self._keep(stretch, self._list(stretch))
-        except WindowError:
-            # The oldest tick may have aged out in part; what is left of it is still to be had.
-            edge = self._clock() - timedelta(seconds=limits()["retention"]) + _EDGE
-            cut = min(max(edge.replace(microsecond=0), stretch.start), stretch.end)
-            if cut == stretch.start:
-                raise
-            if cut < stretch.end:
-                rest = TimeRange(cut, stretch.end)
-                self._keep(rest, self._list(rest))
-            self._note_lost(TimeRange(stretch.start, cut))
+    def list_ticks(self, ticks: Sequence[int]) -> None:
+        """Lists those of the ticks that are due, at once, and notes how that went.
 
-    def _note_lost(self, stretch: TimeRange) -> None:
-        """Notes what was asked for and has aged out, unless an earlier run listed it, or it aged out while we ran."""
+        What a feed refuses is not asked again.
+        """
+        due = [t for t in map(tick_range, ticks) if self._is_due(t)]
+        if due and self._failure is None:
+            with ThreadPoolExecutor(len(due), thread_name_prefix="list") as pool:
+                for found in pool.map(self._ask, due):
+                    for one in found:
+                        self._keep(one)
+        elif due:
+            for stretch in due:
+                self._keep(_Listed(stretch, UNLISTED, self.now(), cause=self._failure))
+        for tick in ticks:
+            self._take(self._known.pop(tick, ()))
+        count(self._feed.run, slices=len(ticks))
+
+    def _is_due(self, stretch: TimeRange) -> bool:
+        if stretch.end <= self._feed.time_range.start:
+            return False  # only its known blobs are tried again
         known = self._lake.ledger.state.slices.get((self._feed.content_type, stretch.start))
-        asked = max(stretch.start, self._feed.time_range.start)
-        if (known is None or known.outcome != LISTED) and stretch.end - asked > _WHILE_RUNNING:
-            self._note(TimeRange(asked, stretch.end), LOST, cause=TOO_OLD)
+        if known is None or known.outcome != LISTED or self._feed.listing == ALL:
+            return True
+        if self._feed.listing == GAPS:
+            return known.at < stretch.end
+        # A closed slice gets a last look before it ages out: blobs have come later than anybody expected.
+        last_look = stretch.end + timedelta(seconds=limits()["retention"]) - _LAST_LOOK
+        return not known.closed or known.at < last_look <= self.now()
 
-    def _list(self, stretch: TimeRange) -> list[ContentBlob]:
+    def _ask(self, stretch: TimeRange) -> list[_Listed]:
+        """Lists a stretch; a listing that fails is noted, and the feed given up for this time."""
+        at = self.now()
+        try:
+            try:
+                return [_Listed(stretch, LISTED, at, self._list(stretch))]
+            except WindowError:
+                # The oldest tick may have aged out in part; what is left of it is still to be had.
+                edge = self.now() - timedelta(seconds=limits()["retention"]) + _EDGE
+                cut = min(max(edge.replace(microsecond=0), stretch.start), stretch.end)
+                if cut == stretch.start:
+                    raise
+                rest = TimeRange(cut, stretch.end)
+                listed = [_Listed(rest, LISTED, at, self._list(rest))] if cut < stretch.end else []
+                return [*listed, _Listed(TimeRange(stretch.start, cut), LOST, at, cause=TOO_OLD)]
+        except ActivityError as error:
+            self._failure = error.message
+            return [_Listed(stretch, UNLISTED, at, cause=error.message)]
+
+    def _list(self, stretch: TimeRange) -> tuple[ContentBlob, ...]:
         for _ in range(LISTING_TRIES - 1):
             try:
-                return list(self._client.list_content(self._feed.content_type, stretch))
+                return tuple(self._client.list_content(self._feed.content_type, stretch))
             except NotSubscribedError:
                 self._client.ensure_subscribed([self._feed.content_type])
             except ListingChangedError:
                 _LOGGER.debug("listing %s again from its first page", stretch)
-        return list(self._client.list_content(self._feed.content_type, stretch))
+        return tuple(self._client.list_content(self._feed.content_type, stretch))
 
-    def _keep(self, stretch: TimeRange, listed: Iterable[ContentBlob]) -> None:
-        held = list(listed)
+    def _keep(self, found: _Listed) -> None:
+        if found.outcome == LOST:
+            self._note_lost(found)
+            return
         state = self._lake.ledger.state
-        fresh = [b for b in held if b.content_id not in self._seen and not state.is_settled(b.content_id)]
+        is_settled = found.at >= found.stretch.end + self._feed.settle and all(
+            b.content_id in state.blobs for b in found.blobs
+        )
+        self.slices.append(
+            Slice(
+                found.stretch.start,
+                found.stretch.end,
+                found.outcome,
+                found.at,
+                len(found.blobs),
+                found.cause,
+                closed=found.outcome == LISTED and is_settled,
+            )
+        )
+        self._take(found.blobs)
+        count(self._feed.run, listed=len(found.blobs))
+
+    def _note_lost(self, found: _Listed) -> None:
+        """Notes what was asked for and has aged out, unless an earlier run listed it, or it aged out while we ran."""
+        known = self._lake.ledger.state.slices.get((self._feed.content_type, found.stretch.start))
+        asked = max(found.stretch.start, self._feed.time_range.start)
+        if (known is None or known.outcome == UNLISTED) and found.stretch.end - asked > _WHILE_RUNNING:
+            self.slices.append(Slice(asked, found.stretch.end, LOST, found.at, cause=TOO_OLD))
+
+    def _take(self, blobs: Iterable[ContentBlob]) -> None:
+        """Keeps the blobs that are still to be landed, each once."""
+        state = self._lake.ledger.state
+        fresh = [b for b in blobs if b.content_id not in self._seen and not state.is_settled(b.content_id)]
         self._seen.update(b.content_id for b in fresh)
         self.blobs += fresh
-        self._note(stretch, LISTED, blobs=len(held))
-        count(self._feed.run, listed=len(held), found=len(fresh))
-
-    def _note(self, stretch: TimeRange, outcome: str, *, blobs: int = 0, cause: str | None = None) -> None:
-        self.slices.append(Slice(stretch.start, stretch.end, outcome, blobs, cause))
+        count(self._feed.run, found=len(fresh))
 
     def hand_on(self) -> Iterator[ContentUnit]:
         """Records what was listed, then gives it as units."""
         if self.slices:
             self._lake.ledger.append(self._entry)
-        blobs, self.blobs, self.slices = self.blobs, [], []
+        # The first to expire is the first to be fetched.
+        blobs = sorted(self.blobs, key=lambda b: (b.content_expiration, b.content_created))
+        self.blobs, self.slices = [], []
         for start in range(0, len(blobs), UNIT_BLOBS):
             yield ContentUnit(self._feed, tuple(blobs[start : start + UNIT_BLOBS]))
 
     def _entry(self, state: State) -> Entry:
         return Listing(
             run=self._feed.run,
-            at=self._clock(),
+            at=self.now(),
             content_type=self._feed.content_type,
             slices=self.slices,
             blobs=[
-                ListedBlob(b.content_id, b.content_created, b.content_expiration)
+                ListedBlob(b.content_id, b.content_created, b.content_expiration, b.content_uri)
                 for b in self.blobs
                 if b.content_id not in state.blobs
             ],
