@@ -167,7 +167,8 @@ def describe(found: list[Gap]) -> str:
     if len(found) > SHOWN:
         lines.append(f"and {len(found) - SHOWN:,} more: --json lists them all")
     healable = sum(g.until is not None for g in found)
-    lines.append(f"{len(found):,} gaps, {healable:,} of them can still be healed")
+    word = "gap" if len(found) == 1 else "gaps"
+    lines.append(f"{len(found):,} {word}, {healable:,} of them can still be healed")
     if healable:
         lines.append("next       auditlake backfill --gaps")
     return "\n".join(lines)

@@ -40,6 +40,7 @@ def _blobs(storage: Storage) -> Iterator[dict[str, Any]]:
                 "rows": b.rows,
                 "duplicates": b.duplicates,
                 "rejects": b.rejects,
+                "conflicts": b.conflicts,
                 "error": b.error,
             }
 
@@ -72,6 +73,7 @@ def _slices(storage: Storage) -> Iterator[dict[str, Any]]:
                 "listed": s.at,
                 "blobs": s.blobs,
                 "cause": s.cause,
+                "closed": s.closed,
             }
 
 
@@ -110,6 +112,7 @@ LEDGER_TABLES: dict[str, tuple[pa.Schema, _Rows]] = {
             rows=_COUNT,
             duplicates=_COUNT,
             rejects=_COUNT,
+            conflicts=_COUNT,
             error=_TEXT,
         ),
         _blobs,
@@ -137,6 +140,7 @@ LEDGER_TABLES: dict[str, tuple[pa.Schema, _Rows]] = {
             listed=TIMESTAMP,
             blobs=_COUNT,
             cause=_TEXT,
+            closed=pa.bool_(),
         ),
         _slices,
     ),

@@ -4,12 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from emulator.cli import environment as emulated
 from emulator.server import Emulator
 from emulator.tenant import Tenant
+from lake.tenant import _LAKES
+from o365.clients import _CLIENTS, _GOVERNORS
+from pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -29,6 +36,21 @@ def auditlake(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
+def auditlake_here(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in this process, which saves its start, and forgets what it held in memory as a new one would."""
+    for cache in (_CLIENTS, _GOVERNORS, _LAKES):
+        cache.clear()
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        for name in [n for n in os.environ if n.startswith("AUDITLAKE_")]:
+            patch.delenv(name)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        code = main([str(word) for word in words])
+    return subprocess.CompletedProcess([*map(str, words)], code, out.getvalue(), err.getvalue())
+
+
 def succeed(*words: str | Path, env: dict[str, str], cwd: Path) -> str:
     """Runs a command that must exit 0; returns what it printed."""
     done = auditlake(*words, env=env, cwd=cwd)
@@ -41,6 +63,13 @@ def backfill(lake: Path, env: dict[str, str], *more: str) -> dict[str, Any]:
     return dict(
         json.loads(succeed("backfill", "--lake", lake, "--start", "-7d", "--json", *more, env=env, cwd=lake.parent))
     )
+
+
+def rows_here(lake: Path, sql: str) -> list[dict[str, Any]]:
+    """Asks a lake, in this process."""
+    done = auditlake_here("query", "--lake", lake, "--json", sql, env=environment(), cwd=lake.parent)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def rows(lake: Path, sql: str) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ def test_gaps_of_a_lake_read_well_and_are_json(tmp_path: Path) -> None:
     assert [g.blobs for g in told] == [("late",)]
     text = describe(told)
     assert "pending" in text
-    assert "1 gaps, 1 of them can still be healed" in text
+    assert "1 gap, 1 of them can still be healed" in text
     (one,) = json.loads(json.dumps(to_json(told)))
     assert (one["start"], one["until"], one["healable"]) == ("2026-11-20T09:00:00Z", "2026-11-27T09:00:00Z", True)
 

@@ -1,0 +1,193 @@
+"""Late blobs, open and closed slices, and gaps that heal: runs of the command, with the service's clock moved on."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.clock import Clock
+from emulator.content import make_blob
+from emulator.server import Emulator, running
+from emulator.tenant import Tenant
+from tests.commands import auditlake_here as auditlake
+from tests.commands import environment
+from tests.commands import rows_here as rows
+from tests.lake_records import record
+
+HOUR = timedelta(hours=1)
+NOW = datetime.now(UTC).replace(minute=20, second=0, microsecond=0)
+
+
+@pytest.fixture
+def emu() -> Iterator[Emulator]:
+    with running(count=0, clock=Clock(NOW)) as emulator:
+        yield emulator
+
+
+def add_blob(
+    tenant: Tenant,
+    number: int,
+    created: datetime,
+    available: datetime | None = None,
+    content_type: str = "Audit.Exchange",
+) -> str:
+    lines = [json.dumps(record(number)).encode()]
+    blob = make_blob(
+        content_type, lines, created, number=number, datacentre="emea0036", available_at=available or created
+    )
+    tenant.add([blob])
+    return blob.content_id
+
+
+def run(emu: Emulator, lake: Path, *words: str, code: int = 0, content_types: str = "Audit.Exchange") -> dict[str, Any]:
+    more = ("--content-types", content_types, "--json")
+    done = auditlake("backfill", "--lake", lake, *words, *more, env=environment(emu), cwd=lake.parent)
+    assert done.returncode == code, done.stdout + done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def landed(lake: Path) -> set[str]:
+    return {r["content_id"] for r in rows(lake, "select content_id from ledger_blobs where status = 'landed'")}
+
+
+@pytest.mark.parametrize("late_by", [timedelta(minutes=50), timedelta(hours=5), timedelta(hours=40), timedelta(days=4)])
+def test_blob_that_appears_behind_the_frontier_is_found_by_a_later_run(
+    late_by: timedelta, emu: Emulator, tmp_path: Path
+) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    created = NOW - HOUR
+    first = add_blob(tenant, 1, created)
+    late = add_blob(tenant, 2, created + timedelta(minutes=1), created + late_by)
+    run(emu, lake)
+    assert landed(lake) == ({first, late} if late_by < HOUR else {first})
+    while emu.clock.now() < created + late_by + timedelta(days=2.5):
+        emu.clock.advance(timedelta(hours=20).total_seconds())
+        run(emu, lake)
+    assert landed(lake) == {first, late}
+    assert auditlake("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
+
+
+def test_slice_closes_when_nothing_new_came_after_the_horizon_and_is_not_listed_again(
+    emu: Emulator, tmp_path: Path
+) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    add_blob(tenant, 1, NOW - 70 * HOUR)
+    add_blob(tenant, 2, NOW - 60 * HOUR)
+    run(emu, lake, "--start", "-72h")
+    closed = "select count(*) as n from ledger_slices where closed"
+    # 73 ticks; those that ended 48 hours ago, less the two that held something new
+    assert rows(lake, closed) == [{"n": 24 - 2}]
+    again = run(emu, lake)
+    assert again["slices"] == 73 - 22
+    assert rows(lake, closed) == [{"n": 24}]
+    assert run(emu, lake)["slices"] == 73 - 24
+    assert run(emu, lake, "--start", "-72h")["slices"] == 73, "who names a start gets all of it listed"
+
+
+def test_settle_horizon_is_set_by_content_type(emu: Emulator, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    words = ("--start", "-12h", "--settle", "Audit.Exchange=6h,DLP.All=3d")
+    run(emu, lake, *words)
+    assert rows(lake, "select count(*) as n from ledger_slices where closed") == [{"n": 6}]
+
+
+def test_outage_of_the_collector_is_made_up_for(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    expected = {add_blob(tenant, n, NOW + timedelta(hours=5 * n)) for n in range(8)}
+    run(emu, lake, "--start", "-2h")
+    emu.clock.advance(timedelta(hours=40).total_seconds())
+    run(emu, lake)
+    assert landed(lake) == expected
+
+
+def test_outage_longer_than_the_service_remembers_is_named_once_and_stays_a_gap(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    run(emu, lake, "--start", "-2h")
+    emu.clock.advance(timedelta(days=9).total_seconds())
+    add_blob(tenant, 1, NOW + timedelta(days=8))
+    told = run(emu, lake, code=1)
+    assert len([m for m in told["missing"] if ": lost " in m]) == 1
+    assert run(emu, lake)["missing"] == []
+    done = auditlake("gaps", "--lake", lake, "--json", env=environment(), cwd=tmp_path)
+    assert done.returncode == 1
+    assert [g["kind"] for g in json.loads(done.stdout)] == ["lost"]
+
+
+def test_failed_blob_is_a_gap_that_heals(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    bad, good = add_blob(tenant, 1, NOW - 30 * HOUR), add_blob(tenant, 2, NOW - 29 * HOUR)
+    blob = tenant.by_id.pop(bad)  # listed, and then AF20050
+    told = run(emu, lake, "--start", "-40h", code=1)
+    assert [m for m in told["missing"] if bad in m]
+    done = auditlake("gaps", "--lake", lake, env=environment(), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    assert "auditlake backfill --gaps" in done.stdout
+    tenant.by_id[bad] = blob
+    healed = run(emu, lake, "--gaps")
+    assert healed["slices"] == 1, "the hour that is not over; of the others only the blob that failed is asked for"
+    assert landed(lake) == {bad, good}
+    assert "no gaps" in auditlake("gaps", "--lake", lake, env=environment(), cwd=tmp_path).stdout
+
+
+def test_gap_between_two_runs_heals(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    add_blob(tenant, 1, NOW - 30 * HOUR)
+    run(emu, lake, "--start", "-40h", "--end", "-36h")
+    run(emu, lake, "--start", "-20h")
+    done = auditlake("gaps", "--lake", lake, "--json", env=environment(), cwd=tmp_path)
+    assert [g["kind"] for g in json.loads(done.stdout)] == ["never listed"]
+    healed = run(emu, lake, "--gaps")
+    assert healed["slices"] == 15 + 1, "those between, and the hour that is not over"
+    assert healed["missing"] == []
+    assert auditlake("gaps", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
+
+
+def test_blob_that_was_listed_is_fetched_as_long_as_it_lives_though_its_slice_cannot_be_listed_any_more(
+    emu: Emulator, tmp_path: Path
+) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    content_id = add_blob(tenant, 1, NOW - HOUR)
+    blob = tenant.by_id.pop(content_id)
+    blob.expiration = NOW + timedelta(days=20)
+    run(emu, lake, "--start", "-2h", code=1)
+    emu.clock.advance(timedelta(days=9).total_seconds())
+    tenant.by_id[content_id] = blob
+    told = run(emu, lake, code=1)
+    assert landed(lake) == {content_id}
+    assert all(": lost " in m for m in told["missing"])
+
+
+def test_what_ages_out_within_a_day_is_warned_of(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    content_id = add_blob(tenant, 1, NOW - timedelta(days=6.5))
+    tenant.by_id.pop(content_id)
+    told = run(emu, lake, "--start", "-7d", code=1)
+    (warning,) = told["expiring"]
+    assert "it can be had until" in warning
+
+
+def test_damaged_body_is_fetched_again_and_a_lasting_one_is_kept_whole(tmp_path: Path) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text(
+        '[[fault]]\nwhat = "invalid_json"\nwhere = "blob"\nfirst = 1\ncontent_type = "Audit.Exchange"\n'
+        '[[fault]]\nwhat = "wrong_shape"\nwhere = "blob"\ncontent_type = "DLP.All"\n'
+    )
+    lake, types = tmp_path / "lake", "Audit.Exchange,DLP.All"
+    with running(count=0, clock=Clock(NOW), faults=script) as emu:
+        tenant = emu.tenants[0]
+        healed = add_blob(tenant, 1, NOW - HOUR)
+        lasting = add_blob(tenant, 2, NOW - HOUR, content_type="DLP.All")
+        told = run(emu, lake, "--start", "-2h", code=1, content_types=types)
+        assert [m for m in told["missing"] if lasting in m and "unreadable" in m]
+        assert landed(lake) == {healed}
+        kept = rows(lake, "select position, data from rejected")
+        assert [(r["position"], json.loads(r["data"])["value"]) for r in kept] == [(-1, [record(2)])]
+        emu.state.hook = None
+        run(emu, lake, content_types=types)
+    assert landed(lake) == {healed, lasting}
+    assert rows(lake, "select position from rejected") == []
+    assert auditlake("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
