@@ -28,7 +28,6 @@ class Unit:
         self._landed: dict[str, BlobCounts] = {}
         self._lost: dict[str, BlobOutcome] = {}
         self._bodies: dict[str, FileRef] = {}
-        self._rejects: tuple[list[RejectedRecord], FileRef] | None = None
 
     def add(self, blob: ContentBlob, body: bytes, records: Sequence[RawRecord] | None = None) -> int:
         """Takes a blob's records; returns how many there are. A blob counts once in a unit.
@@ -86,7 +85,8 @@ class Unit:
         if state.version != self._checked:
             self._check_again(state)
             self._checked = state.version
-        rejected = self._stage_rejects()  # also where nothing is left: then it takes back what it staged
+        # Also where nothing is left: then it takes back what it staged.
+        rejected = self._stage.rejects_file([r for c in self._landed.values() for r in c.rejects])
         lost = [b for b in self._lost.values() if _is_news(b, state)]
         if not self._landed and not lost:
             return None
@@ -102,15 +102,6 @@ class Unit:
             drift=self._stage.drift,
             removed=[k.kept for k in known if k and k.kept],
         )
-
-    def _stage_rejects(self) -> list[FileRef]:
-        """Stages the rejected records, anew where they are others than the last time."""
-        rejects = [r for c in self._landed.values() for r in c.rejects]
-        if self._rejects is None or self._rejects[0] != rejects:
-            if self._rejects is not None:
-                self._lake.storage.delete(self._rejects[1].staged)
-            self._rejects = (rejects, self._stage.put_rejects(rejects)) if rejects else None
-        return [self._rejects[1]] if self._rejects else []
 
     def _check_again(self, state: State) -> None:
         """Drops blobs and rows that others have committed since this unit looked."""

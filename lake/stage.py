@@ -107,6 +107,7 @@ class Stage:
         self._repeats: list[_Repeats] = []
         self._held_bytes = 0
         self._parts: list[_Part] = []
+        self._rejects: tuple[Sequence[RejectedRecord], FileRef] | None = None
 
     def add(self, counts: BlobCounts, raws: Sequence[RawRecord], size_bytes: int, start: int = 0) -> None:
         """Takes records of a blob; the first of them stands at `start` in it."""
@@ -213,6 +214,19 @@ class Stage:
         name = layout.new_name()
         key = layout.rejected_file(self._lake.tenant, name)
         return self.put(key, f"{name}.avro", write_rejected(rejects), len(rejects))
+
+    def rejects_file(self, rejects: Sequence[RejectedRecord]) -> list[FileRef]:
+        """Gives the staged file of all that did not fit; staged anew where that is not what it was the last time."""
+        if self._rejects is None or self._rejects[0] != rejects:
+            if self._rejects is not None:
+                self._lake.storage.delete(self._rejects[1].staged)
+            self._rejects = (rejects, self.put_rejects(rejects)) if rejects else None
+        return [self._rejects[1]] if self._rejects else []
+
+    def discard(self) -> None:
+        """Takes back what was staged."""
+        for ref in (*self.files, *self.rejects_file([])):
+            self._lake.storage.delete(ref.staged)
 
     def _compare_with_files(self, repeats: _Repeats) -> None:
         """Compares repeats with rows of the lake, or of files that were staged before."""

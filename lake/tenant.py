@@ -65,24 +65,26 @@ class TenantLake:
           keys: Gives the entry's files of rows, with the keys of their Ids.
         """
         removal = layout.removal(self.tenant)
+        going: list[str] = []
 
         def announced(state: State) -> Landing | Rewrite | None:
             entry = make(state)
             if entry is not None and entry.removed:
                 # Before the commit, so that whoever comes after a crash knows what is to go.
                 self.storage.put(removal, msgspec.json.encode(entry.removed))
+                going[:] = [removal]
             return entry
 
         with self.ledger.lock:
             entry = self.ledger.append(announced)
-            if not isinstance(entry, Landing | Rewrite):
-                return None
-            self.committed.add(self.ledger.state, keys())
-        self.publish(entry.files)
-        if entry.removed:
-            for key in (*entry.removed, removal):
-                self.storage.delete(key)
-        return entry
+            if isinstance(entry, Landing | Rewrite):
+                self.committed.add(self.ledger.state, keys())
+                going[:0] = entry.removed
+        if isinstance(entry, Landing | Rewrite):
+            self.publish(entry.files)
+        for key in going:
+            self.storage.delete(key)
+        return entry if isinstance(entry, Landing | Rewrite) else None
 
     def publish(self, files: Iterable[FileRef]) -> None:
         """Moves committed files to their final names, and those that an earlier try could not move."""

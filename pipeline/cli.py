@@ -93,6 +93,8 @@ def _parser() -> ArgumentParser:
     _add_lake(command("verify", _verify, "prove from the lake alone that nothing is missing, doubled or changed"))
     _add_lake(command("status", _status, "show how far each feed is landed"))
     _add_lake(command("gaps", _gaps, "name every stretch of time that is not proven complete, and why"))
+    _add_lake(command("replay", _replay, "try rejected records again with today's schemas"))
+    _add_lake(command("drift", _drift, "show what records hold that the schemas do not declare"))
     query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)", epilog=_QUERY))
     query.add_argument("sql", help="a SELECT over audit, a table, or the ledger_* views")
     query.add_argument("--csv", action="store_true", help="print comma-separated values")
@@ -185,6 +187,21 @@ def _gaps(args: Namespace) -> int:
     found = gaps(_storage(args), datetime.now(UTC))
     print(json.dumps(to_json(found)) if args.json else describe(found))
     return 1 if found else 0
+
+
+def _replay(args: Namespace) -> int:
+    from pipeline.replay import run
+
+    code: int = run(_storage(args), json_output=args.json, out=sys.stdout)
+    return code
+
+
+def _drift(args: Namespace) -> int:
+    from lake.drift import describe, drift, to_json
+
+    found = drift(_storage(args))
+    print(json.dumps(to_json(found)) if args.json else describe(found))
+    return 0
 
 
 def _query(args: Namespace) -> int:

@@ -93,7 +93,7 @@ def split_blob(data: bytes) -> Sequence[RawRecord]:
     try:
         return _RAW_RECORDS.decode(data)
     except _REFUSALS:
-        return [_raw(piece) for piece in split_array(data)]
+        return [raw_record(piece) for piece in split_array(data)]
 
 
 def whole_records(data: bytes) -> Sequence[RawRecord] | None:
@@ -105,7 +105,8 @@ def whole_records(data: bytes) -> Sequence[RawRecord] | None:
     return raws if data.rstrip(SPACE).endswith(b"]") and raws[-1:] != [b""] else None
 
 
-def _raw(piece: bytes) -> RawRecord:
+def raw_record(piece: bytes) -> RawRecord:
+    """Gives one record's text as `split_blob` does."""
     try:
         return _RAW_RECORD.decode(piece)
     except _REFUSALS:
