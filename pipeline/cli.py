@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
-from pipeline.config import DEFAULT_FILE, SECRET_ENV, SETTINGS, find_lake
+from pipeline.config import DEFAULT_FILE, SECRET_ENV, SETTINGS, find_lake, load_config
 from pipeline.errors import UsageError
 
 # Each command imports what it runs when it runs: --help and query must not wait for Beam.
@@ -43,6 +43,11 @@ examples:
   auditlake emulate -- auditlake backfill --lake ./data --start -7d
   auditlake emulate --records records.ndjson.gz -- auditlake backfill --lake ./try --start -7d
   auditlake emulate --tenants 3 --quota 600 --json
+"""
+_VERIFY = """\
+examples:
+  auditlake verify --lake ./data
+  auditlake verify --lake ./data --against-service
 """
 _QUERY = """\
 Views: one a table (auditlake schema), audit over their common columns, record_types, ledger_blobs, ledger_files,
@@ -90,7 +95,8 @@ def _parser() -> ArgumentParser:
         "emulate", _emulate, "run a faithful local service with made-up or given records", epilog=_EMULATE
     )
     _add_emulate(emulate)
-    _add_lake(command("verify", _verify, "prove from the lake alone that nothing is missing, doubled or changed"))
+    proof = "prove from the lake alone that nothing is missing, doubled or changed"
+    _add_verify(command("verify", _verify, proof, epilog=_VERIFY))
     _add_lake(command("status", _status, "show how far each feed is landed"))
     _add_lake(command("gaps", _gaps, "name every stretch of time that is not proven complete, and why"))
     _add_lake(command("replay", _replay, "try rejected records again with today's schemas"))
@@ -130,9 +136,22 @@ def _add_backfill(parser: ArgumentParser) -> None:
         help="how long a slice may get late blobs, such as 48h or DLP.All=72h (AUDITLAKE_SETTLE)",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    _add_tenant(parser)
+
+
+def _add_tenant(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("tenant", "each also as AUDITLAKE_… in the environment; a flag wins")
     for setting in SETTINGS:
         group.add_argument(setting.flag, metavar=setting.key.rpartition("_")[2].upper(), help=setting.help)
+
+
+def _add_verify(parser: ArgumentParser) -> None:
+    _add_lake(parser)
+    parser.add_argument(
+        "--against-service", action="store_true", help="also list the feeds again and name blobs the ledger lacks"
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"settings of one or more tenants ({DEFAULT_FILE} if there)")
+    _add_tenant(parser)
 
 
 def _add_emulate(parser: ArgumentParser) -> None:
@@ -168,9 +187,25 @@ def _storage(args: Namespace) -> Any:
 def _verify(args: Namespace) -> int:
     from lake.verify import describe, to_json, verify
 
-    found = verify(_storage(args))
-    print(json.dumps(to_json(found)) if args.json else describe(found))
+    storage = _storage(args)
+    compared = _compared(args, storage) if args.against_service else None
+    found = verify(storage)
+    found.problems += compared.problems if compared else []
+    if args.json:
+        told = {"service_listed": compared.listed, "service_newer": compared.newer} if compared else {}
+        print(json.dumps(to_json(found) | told))
+    else:
+        if compared:
+            print(import_module("pipeline.against_service").describe(compared))
+        print(describe(found))
     return 1 if found.problems else 0
+
+
+def _compared(args: Namespace, storage: Any) -> Any:
+    logging.disable(logging.WARNING)  # Beam, for the grid, warns at import about what this program does not use
+    compare = import_module("pipeline.against_service").compare
+    logging.disable(logging.NOTSET)
+    return compare(storage, load_config(vars(args), os.environ).connections)
 
 
 def _status(args: Namespace) -> int:

@@ -191,3 +191,34 @@ def test_damaged_body_is_fetched_again_and_a_lasting_one_is_kept_whole(tmp_path:
     assert landed(lake) == {healed, lasting}
     assert rows(lake, "select position from rejected") == []
     assert auditlake("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
+
+
+def test_verify_against_the_service_names_blobs_that_the_ledger_does_not_know(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    env = environment(emu, AUDITLAKE_CONTENT_TYPES="Audit.Exchange,DLP.All")
+    words = ("verify", "--lake", lake, "--against-service")
+    add_blob(tenant, 1, NOW - 30 * HOUR)
+    run(emu, lake, content_types="Audit.Exchange,DLP.All")
+    done = auditlake(*words, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "the service lists 1 blobs, and the ledger knows each of them" in done.stdout
+    unknown = {add_blob(tenant, 2, NOW - 100 * HOUR), add_blob(tenant, 3, NOW - 2 * HOUR, content_type="DLP.All")}
+    emu.clock.advance(120)
+    newer = add_blob(tenant, 4, emu.clock.now() - timedelta(seconds=60))
+    done = auditlake(*words, "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["service_listed"], told["service_newer"], len(told["problems"])) == (4, 1, 2)
+    assert all(any(content_id in p["what"] for p in told["problems"]) for content_id in unknown)
+    assert newer not in done.stdout
+    run(emu, lake, "--start", "-7d", content_types="Audit.Exchange,DLP.All")
+    assert auditlake(*words, env=env, cwd=tmp_path).returncode == 0
+
+
+def test_verify_against_a_service_that_refuses_says_why(emu: Emulator, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    run(emu, lake, "--start", "-2h")
+    env = environment(emu, AUDITLAKE_CLIENT_SECRET="wrong")
+    done = auditlake("verify", "--lake", lake, "--against-service", env=env, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "client secret is wrong" in done.stdout
