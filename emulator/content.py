@@ -3,10 +3,11 @@
 lines ── blob ──▶ JSON array, kept as gzip from the first fetch on
 """
 
-import gzip
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from re import compile as regex
 
 import msgspec
@@ -22,6 +23,8 @@ _BY_WORKLOAD = {
 }
 # Level 1 is four times as fast as the usual 6 and costs a quarter more bytes on the loopback.
 _GZIP_LEVEL = 1
+_GZIP = 31  # zlib's word for a gzip stream
+_PIECE_LINES = 500
 
 
 class _Probe(msgspec.Struct):
@@ -55,13 +58,23 @@ class Blob:
 
     def body(self) -> bytes:
         """Returns the records as a JSON array, each byte for byte as it was given."""
-        return b"[" + b",".join(self.lines) + b"]"
+        whole = BytesIO()
+        whole.writelines(self._pieces())
+        return whole.getvalue()
 
     def gzipped(self) -> bytes:
-        """Returns the body as gzip, made once."""
+        """Returns the body as gzip, made once, and from pieces: a huge body is never held whole."""
         if not self._gzipped:
-            self._gzipped = gzip.compress(self.body(), _GZIP_LEVEL, mtime=0)
+            packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP)
+            packed = [packer.compress(piece) for piece in self._pieces()]
+            self._gzipped = b"".join([*packed, packer.flush()])
         return self._gzipped
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield b"["
+        for begin in range(0, len(self.lines), _PIECE_LINES):
+            yield (b"," if begin else b"") + b",".join(self.lines[begin : begin + _PIECE_LINES])
+        yield b"]"
 
     def record_ids(self) -> list[object]:
         """Returns the `Id` of each record, None where it has none."""

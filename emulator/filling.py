@@ -1,13 +1,12 @@
 """Fills a tenant with content: records of files or of the generator, cut into blobs with the feed's oddities.
 
 files ─────▶ lines by type ─▶ cut by size, spread evenly ──────────┐
-generator ─▶ lines by type ─▶ cut by size and time, after the event ┴▶ repeat some ─▶ blobs, some late
+generator ─▶ lines by type ─▶ cut by size and time, after the event ┴▶ oddities ─▶ blobs, some late
 """
 
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -15,6 +14,8 @@ from random import Random
 import msgspec
 
 from emulator.content import Blob, content_type_of, content_type_of_line, make_blob
+from emulator.oddities import Batch, break_some, conflict_some, empty_ones, oversized, redelivered, repeat_some
+from emulator.shape import Shape
 from schemas.contract import limits
 from schemas.times import EPOCH, parse_wire
 
@@ -23,38 +24,6 @@ _NEWEST_AGE = timedelta(minutes=4)
 _LONGEST_DELAY = timedelta(minutes=90)
 # Blobs of a type are numbered, and their ids differ by it: those of files from 0, generated ones from here.
 _FIRST_GENERATED = 500_000
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How records become blobs. Shares are of 1; all choices repeat with the seed.
-
-    Attributes:
-      days: How far before the anchor content begins, in days.
-      max_records: Most records of a blob, repeats aside.
-      repeated: Share of records that stand again in a later blob.
-      twice: Share of records that stand twice in their blob.
-      late: Share of blobs that appear after their contentCreated, by half a day at most and before the anchor.
-      pending: Share of the blobs of the last 36 hours that appear only after the anchor.
-      expired: Share of blobs that have expired at the anchor.
-    """
-
-    days: float = 7 - 1 / 24
-    max_records: int = 250
-    repeated: float = 0.02
-    twice: float = 0.002
-    late: float = 0.03
-    pending: float = 0.0
-    expired: float = 0.0
-
-
-@dataclass(slots=True)
-class _Batch:
-    """The lines of a blob to be, and the blob's time. A lone batch holds one line that is no JSON."""
-
-    lines: list[bytes]
-    created: datetime
-    lone: bool = False
 
 
 def read_lines(paths: Iterable[Path]) -> Iterator[bytes]:
@@ -75,7 +44,7 @@ def read_lines(paths: Iterable[Path]) -> Iterator[bytes]:
 
 
 def blobs_of_lines(lines: Iterable[bytes], shape: Shape, anchor: datetime, seed: str, datacentre: str) -> list[Blob]:
-    """Makes blobs of given records, spread evenly over the time before the anchor; event times stay as they are."""
+    """Makes blobs of given records, spread evenly over the time of content; event times stay as they are."""
     by_type: dict[str, list[bytes]] = {}
     broken: list[bytes] = []
     for line in lines:
@@ -84,11 +53,12 @@ def blobs_of_lines(lines: Iterable[bytes], shape: Shape, anchor: datetime, seed:
     batches = {}
     for content_type in {**by_type, **({"Audit.General": None} if broken else {})}:
         rng = _rng(seed, "files", content_type)
-        cut = [_Batch(part, EPOCH) for part in _cut(by_type.get(content_type, []), shape, rng)]
+        cut = [Batch(part, EPOCH) for part in _cut(by_type.get(content_type, []), shape, rng)]
         if content_type == "Audit.General":
-            cut += [_Batch([line], EPOCH, lone=True) for line in broken]
+            cut += [Batch([line], EPOCH, lone=True) for line in broken]
             rng.shuffle(cut)
-        start, length = anchor - timedelta(days=shape.days), timedelta(days=shape.days) - _NEWEST_AGE
+        start = anchor - timedelta(days=shape.days)
+        length = _end(shape, anchor) - start
         for number, batch in enumerate(cut):
             batch.created = start + length * ((number + rng.random()) / len(cut))
         batches[content_type] = cut
@@ -96,19 +66,19 @@ def blobs_of_lines(lines: Iterable[bytes], shape: Shape, anchor: datetime, seed:
 
 
 def blobs_of_generated(count: int, shape: Shape, anchor: datetime, seed: str, tenant: tuple[str, str]) -> list[Blob]:
-    """Makes blobs of generated records: events over the time before the anchor, each blob minutes to hours later.
+    """Makes blobs of generated records: events over the time of content, each blob minutes to hours later.
 
     Args:
       count: How many records.
       shape: How they are cut.
-      anchor: Where they end.
+      anchor: Where they end, unless the shape says otherwise.
       seed: What the choices hang on.
       tenant: Its id and its datacentre.
     """
     from emulator.generate import generate  # here, as only a generated feed needs it
 
     start = anchor - timedelta(days=shape.days)
-    end = anchor - _NEWEST_AGE - _LONGEST_DELAY
+    end = _end(shape, anchor) - _LONGEST_DELAY
     records = generate(Random(seed).getrandbits(32), count, start=start, end=end, tenant_id=tenant[0])  # noqa: S311
     encode = msgspec.json.Encoder().encode
     by_type: dict[str, list[tuple[datetime, bytes]]] = {}
@@ -131,7 +101,7 @@ def _cut(lines: Sequence[bytes], shape: Shape, rng: Random) -> Iterator[list[byt
         begin += size
 
 
-def _cut_by_time(events: Sequence[tuple[datetime, bytes]], shape: Shape, rng: Random) -> Iterator[_Batch]:
+def _cut_by_time(events: Sequence[tuple[datetime, bytes]], shape: Shape, rng: Random) -> Iterator[Batch]:
     begin = 0
     while begin < len(events):
         longest = events[begin][0] + timedelta(minutes=rng.uniform(10, 180))
@@ -141,7 +111,7 @@ def _cut_by_time(events: Sequence[tuple[datetime, bytes]], shape: Shape, rng: Ra
         lines = [line for _, line in events[begin:end]]
         rng.shuffle(lines)
         delay = timedelta(minutes=rng.uniform(5, _LONGEST_DELAY.total_seconds() / 60))
-        yield _Batch(lines, events[end - 1][0] + delay)
+        yield Batch(lines, events[end - 1][0] + delay)
         begin = end
 
 
@@ -151,20 +121,31 @@ def _size(shape: Shape, rng: Random) -> int:
 
 
 def _finish(
-    batches: Mapping[str, list[_Batch]], shape: Shape, anchor: datetime, seed: str, datacentre: str, first: int
+    batches: Mapping[str, list[Batch]], shape: Shape, anchor: datetime, seed: str, datacentre: str, first: int
 ) -> list[Blob]:
-    return [
-        blob
-        for content_type, cut in sorted(batches.items())
-        for blob in _blobs(content_type, cut, shape, anchor, _rng(seed, "blobs", content_type), datacentre, first)
-    ]
+    blobs: list[Blob] = []
+    for number, (content_type, cut) in enumerate(sorted(batches.items())):
+        cut.sort(key=lambda batch: batch.created)
+        repeat_some(cut, shape, rng := _rng(seed, "blobs", content_type))
+        huge_mb = shape.oversized_mb[number :: len(batches)]
+        cut += _odd(cut, shape, _end(shape, anchor), huge_mb, f"{seed}/{content_type}/{first}")
+        cut.sort(key=lambda batch: batch.created)
+        blobs += _blobs(content_type, cut, shape, anchor, rng, datacentre, first)
+    return blobs
+
+
+def _odd(cut: list[Batch], shape: Shape, end: datetime, huge_mb: Sequence[float], seed: str) -> list[Batch]:
+    """Makes some of a type's batches odd; returns those that come in addition."""
+    rng = _rng(seed, "oddities")
+    huge = list(oversized(cut, huge_mb, seed, rng))
+    conflict_some(cut, shape, rng)
+    break_some(cut, shape, rng)
+    return [*huge, *redelivered(cut, shape, end, rng), *empty_ones(cut, shape, rng)]
 
 
 def _blobs(
-    content_type: str, batches: list[_Batch], shape: Shape, anchor: datetime, rng: Random, datacentre: str, first: int
+    content_type: str, batches: list[Batch], shape: Shape, anchor: datetime, rng: Random, datacentre: str, first: int
 ) -> Iterator[Blob]:
-    batches.sort(key=lambda batch: batch.created)
-    _repeat_some(batches, shape, rng)
     for number, batch in enumerate(batches, first):
         yield make_blob(
             content_type,
@@ -177,32 +158,29 @@ def _blobs(
         )
 
 
-def _repeat_some(batches: list[_Batch], shape: Shape, rng: Random) -> None:
-    copies: list[tuple[_Batch, bytes]] = []
-    for number, batch in enumerate(batches):
-        for line in () if batch.lone else batch.lines:
-            chance = rng.random()
-            if chance < shape.twice:
-                copies.append((batch, line))
-            elif chance < shape.twice + shape.repeated and number + 1 < len(batches):
-                copies.append((batches[min(number + rng.randint(1, 12), len(batches) - 1)], line))
-    for target, line in copies:
-        if not target.lone:
-            target.lines.append(line)
+def _end(shape: Shape, anchor: datetime) -> datetime:
+    """Tells where content ends."""
+    return anchor + timedelta(days=shape.ahead_days) - _NEWEST_AGE
 
 
 def _appearance(created: datetime, shape: Shape, anchor: datetime, rng: Random) -> datetime:
-    chance, delay = rng.random(), rng.random()
-    if chance < shape.pending and created > anchor - timedelta(hours=36):
-        return anchor + timedelta(minutes=5 + 360 * delay)
+    chance, drawn = rng.random(), rng.random()
+    if chance < shape.pending and anchor - timedelta(days=shape.pending_days) < created < anchor:
+        return anchor + _between(shape.pending_hours, drawn)
     if chance > 1 - shape.late:
-        return max(created, min(created + timedelta(minutes=20 + 700 * delay), anchor - timedelta(seconds=1)))
+        appears = created + _between(shape.late_hours, drawn)
+        return appears if created > anchor else max(created, min(appears, anchor - timedelta(seconds=1)))
     return created
+
+
+def _between(hours: tuple[float, float], drawn: float) -> timedelta:
+    # By factors, so that seconds come as often as days where both are in reach.
+    return timedelta(hours=hours[0] * (hours[1] / hours[0]) ** drawn)
 
 
 def _expiration(created: datetime, shape: Shape, anchor: datetime, rng: Random) -> datetime:
     chance, share = rng.random(), rng.random()
-    if chance < shape.expired:
+    if chance < shape.expired and created < anchor:
         return created + (anchor - created) * share
     return created + timedelta(seconds=limits()["retention"])
 

@@ -20,7 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from emulator.api import make_app
 from emulator.clock import Clock
 from emulator.fault_script import read_script
-from emulator.filling import Shape, blobs_of_generated, blobs_of_lines, read_lines
+from emulator.filling import blobs_of_generated, blobs_of_lines, read_lines
+from emulator.shape import Shape
 from emulator.tenant import State, Tenant, make_tenant
 
 DEFAULT_COUNT = 50_000
