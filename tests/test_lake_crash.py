@@ -1,5 +1,6 @@
 """A crash at any storage operation of a landing: the next run makes the lake what it would have been."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lake.verify import verify
 from tests.lake_records import TENANT, blob, body, list_blobs, new_lake, record, storage_at, unit_of
 
 BODIES = [
+    {"e": body([record(20), record(21), record(20, UserId="another body")])},
     {"a": body([record(1), record(12), {"Id": ""}]), "b": body([record(1), record(2)])},
     {"c": body([record(2), record(3), 7]), "d": body([record(12), record(13)])},
 ]
@@ -65,7 +67,12 @@ class CrashingStorage:
 
 
 def run(lake: TenantLake, other: TenantLake | None = None) -> None:
-    """Lands all units as a run does: what the ledger calls settled is not fetched again."""
+    """Lands all units as a run does: what the ledger calls settled is not fetched again. The first comes damaged."""
+    list_blobs(lake, [blob("e")])
+    if not lake.ledger.state.is_settled("e"):
+        damaged = unit_of(lake, {})
+        damaged.add_unreadable(blob("e"), b"[{", "no whole array")
+        damaged.commit()
     for bodies in BODIES:
         list_blobs(lake, [blob(n) for n in bodies])
         wanted = {n: data for n, data in bodies.items() if not lake.ledger.state.is_settled(n)}
@@ -116,4 +123,5 @@ def test_reading_a_lake_after_a_crash_finds_no_stranger_and_no_double(tmp_path: 
         assert len(lines) == len(set(lines))
         named = set(TenantLake(storage, TENANT).ledger.state.files)
         published = {o.key for top in (layout.AUDIT, layout.REJECTED) for o in storage.list(top)}
-        assert published <= named
+        announced = [storage.get(o.key) for o in storage.list(layout.STAGING) if layout.is_removal(o.key)]
+        assert published <= named.union(*map(json.loads, announced))
