@@ -1,25 +1,24 @@
 """What each fault does: answers instead of the service, spoils its answer, or ends the connection."""
 
 import asyncio
-import gzip
 import socket
 import struct
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from emulator import fault_bodies as bodies
 from emulator.errors import MESSAGES, denied
+from emulator.fault_bodies import FOREIGN_HOST, Fault, Items
 from emulator.tenant import Answer, State
 from schemas.contract import api_errors
 
-FOREIGN_HOST = "feed.invalid"
 FEED = ("list", "start", "stop", "content", "blob", "notifications", "names")
 PLACES = ("token", *FEED)
 _PAGES = ("content", "notifications")
@@ -29,26 +28,6 @@ _HTML = (
     "<body><h2>Our services aren't available right now</h2><p>We're working to restore all services as soon as"
     " possible. Please check back soon.</p></body></html>"
 )
-
-
-class Fault(Protocol):
-    """The parameters of a table of a script, as far as faults read them."""
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it lasts."""
-
-    @property
-    def retry_after(self) -> int | None:
-        """What `Retry-After` says."""
-
-    @property
-    def code(self) -> str | None:
-        """The error code."""
-
-    @property
-    def status(self) -> int | None:
-        """The HTTP status."""
 
 
 Action = Callable[[Fault, State, Request, Answer], Awaitable[Response]]
@@ -117,60 +96,10 @@ async def _stop_halfway(fault: Fault, _: State, request: Request, answer: Answer
     return _Half(await answer(request), fault.seconds or 0)
 
 
-async def _spoil_body(
-    _: Fault, __: State, request: Request, answer: Answer, *, spoil: Callable[[bytes], bytes], packed: bool = False
-) -> Response:
-    """Changes the body of a good answer: as gzip, or as plain text."""
-    response = await answer(request)
-    if response.status_code != 200:
-        return response
-    body = bytes(response.body)
-    if packed != (response.headers.get("content-encoding") == "gzip"):
-        body = gzip.compress(body, 1, mtime=0) if packed else gzip.decompress(body)
-    body = spoil(body)
-    spoilt = Response(body, headers=dict(response.headers) | {"content-length": str(len(body))})
-    if packed:
-        spoilt.headers["content-encoding"] = "gzip"
-    elif "content-encoding" in spoilt.headers:
-        del spoilt.headers["content-encoding"]
-    return spoilt
-
-
-async def _mangle_link(
-    _: Fault, __: State, request: Request, answer: Answer, *, mangle: Callable[[str, Request], str]
-) -> Response:
-    response = await answer(request)
-    if "nextpageuri" in response.headers:
-        response.headers["nextpageuri"] = mangle(response.headers["nextpageuri"], request)
-    return response
-
-
-async def _blank_link(_: Fault, __: State, request: Request, answer: Answer) -> Response:
-    response = await answer(request)
-    if response.status_code == 200 and "nextpageuri" not in response.headers:
-        response.headers["nextpageuri"] = ""
-    return response
-
-
 def _retry_after(fault: Fault, response: Response) -> Response:
     if fault.retry_after is not None:
         response.headers["Retry-After"] = str(fault.retry_after)
     return response
-
-
-def _in_capitals(uri: str, _: Request) -> str:
-    parts = urlsplit(uri)
-    pairs = (pair.partition("=") for pair in parts.query.split("&"))
-    return parts._replace(query="&".join(name.upper() + sign + value for name, sign, value in pairs)).geturl()
-
-
-def _corrupt(packed: bytes) -> bytes:
-    # A byte of the checksum: every reader that looks at it sees the fault, whatever the records are.
-    return packed[:-8] + bytes([packed[-8] ^ 0xFF]) + packed[-7:]
-
-
-def _misshapen(body: bytes) -> bytes:
-    return b'{"value":' + body + b"}" if body.lstrip().startswith(b"[") else b"[" + body + b"]"
 
 
 class _Dropped(Response):
@@ -226,11 +155,15 @@ async def _gone(receive: Receive, seconds: float) -> bool:
 
 
 def _spoils(spoil: Callable[[bytes], bytes], *, packed: bool = False) -> Kind:
-    return Kind(partial(_spoil_body, spoil=spoil, packed=packed))
+    return Kind(partial(bodies.spoil_body, spoil=spoil, packed=packed))
 
 
 def _mangles(mangle: Callable[[str, Request], str]) -> Kind:
-    return Kind(partial(_mangle_link, mangle=mangle), _PAGES)
+    return Kind(partial(bodies.mangle_link, mangle=mangle), _PAGES)
+
+
+def _lists(change: Callable[[Items, Fault, State, Request], Items], *needs: str) -> Kind:
+    return Kind(partial(bodies.change_items, change=change), ("content",), needs=needs)
 
 
 KINDS: dict[str, Kind] = {
@@ -241,20 +174,24 @@ KINDS: dict[str, Kind] = {
     "af": Kind(_af, FEED, takes=("status", "retry_after"), needs=("code",), instead=True),
     "unauthorized": Kind(_unauthorized, FEED, instead=True),
     "expired": Kind(_expired, ("blob",)),
+    "refused": Kind(partial(_drop, reset=True), (), instead=True),
     "hangup": Kind(partial(_drop, reset=False), instead=True),
     "reset": Kind(partial(_drop, reset=True), instead=True),
     "cut": Kind(_stop_halfway),
     "stalled": Kind(_stop_halfway, needs=("seconds",)),
     "truncated_gzip": _spoils(lambda packed: packed[: len(packed) // 2], packed=True),
-    "corrupt_gzip": _spoils(_corrupt, packed=True),
+    "corrupt_gzip": _spoils(bodies.corrupt, packed=True),
     "invalid_json": _spoils(lambda body: body.rstrip()[:-1]),
-    "wrong_shape": _spoils(_misshapen),
+    "wrong_shape": _spoils(bodies.misshapen),
     "empty": _spoils(lambda _: b""),
-    "no_records": Kind(partial(_spoil_body, spoil=lambda _: b"[]"), ("blob",)),
+    "no_records": Kind(partial(bodies.spoil_body, spoil=lambda _: b"[]"), ("blob",)),
     "next_encoded": _mangles(lambda uri, _: uri.replace("$", "%24")),
-    "next_capitals": _mangles(_in_capitals),
+    "next_capitals": _mangles(bodies.in_capitals),
     "next_http": _mangles(lambda uri, _: uri.replace("https://", "http://", 1)),
     "next_self": _mangles(lambda _, request: str(request.url)),
     "next_foreign": _mangles(lambda uri, _: urlsplit(uri)._replace(netloc=FOREIGN_HOST).geturl()),
-    "next_blank": Kind(_blank_link, _PAGES),
+    "next_blank": Kind(bodies.blank_link, _PAGES),
+    "page_gaps": _lists(bodies.without_some, "items"),
+    "page_overlap": _lists(bodies.with_last_of_page_before),
+    "page_backwards": _lists(bodies.backwards),
 }

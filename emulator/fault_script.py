@@ -1,12 +1,23 @@
-"""Faults by script: a TOML file that says what goes wrong, where and how often.
+"""Faults by script: a TOML file that says what goes wrong, where and how often, and what is odd about the content.
 
     seed = 7                       # optional; by default the emulator's
+
+    [content]                      # optional: any attribute of emulator.shape.Shape
+    late = 0.2
+    late_hours = [0.01, 60]
+
+    [service]                      # optional: page_size, token_lifetime_s, strict_day, parts
+    parts = true
 
     [[fault]]
     what = "status"                # which fault, see below
     where = ["content", "blob"]    # token, list, start, stop, content, blob, notifications, names; default: all it can
     content_type = "Audit.General" # only requests about this type
     tenant = 0                     # only this tenant, by number
+    next_page = true               # only requests of a next page; false: only of a first page
+    from_hours = 2                 # only from and until these hours after the anchor, by the service's clock
+    until_hours = 28
+    addresses = 0.1                # only this share of the addresses, drawn once for each
     share = 0.1                    # of the requests, drawn for each; default: all
     every = 3                      # or: each third request of an address
     first = 2                      # or: the first two requests of an address
@@ -21,17 +32,24 @@ What comes, with its parameters (those in brackets may be left out):
     stalled seconds (half of the body, silence, then the end) · truncated_gzip · corrupt_gzip
     invalid_json · wrong_shape · empty (no byte) · no_records (a blob that is [])
     next_encoded ($ as %24) · next_capitals (names) · next_http · next_self · next_foreign
-    next_blank (on the last page)
+    next_blank (on the last page) · page_gaps items (this share of the blobs is not listed, always the same)
+    page_overlap (a page begins with the last blob of the page before) · page_backwards
+    refused: new connections are reset before TLS, control endpoints too; knows neither where nor whose a request is, so
+      every, first and share count connections; without these, requests on open connections are reset as well
+
+`parts` lists a blob that was created within an hour after a startTime off the full hour under another id and with only
+the later part of its records.
 
 An address is method, path and parameters, however they are written; its requests are counted. Whether a request is hit
-depends on seed, table, address and count only, so that threads and processes in any order meet the same faults. Tables
-apply in their order; behind one that keeps the request from the service, none does.
+depends on seed, table, address, count and the hours only, so that threads and processes in any order meet the same
+faults. Tables apply in their order; behind one that keeps the request from the service, none does.
 """
 
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
 from importlib.resources import files
@@ -42,14 +60,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.content import type_in_id
-from emulator.errors import MESSAGES
 from emulator.fault_answers import KINDS
+from emulator.script_checks import CONTENT, HOW_OFTEN, SERVICE, check_fault, check_table, is_whole, places_of
 from emulator.tenant import Answer, Hook, State
-from schemas.contract import content_types
 
-_STATUSES = frozenset(range(200, 600)) - {204, 205, 304}
-_HOW_OFTEN = ("share", "every", "first")
 _BY_LAST_STEP = {name: name for name in ("token", "list", "start", "stop", "content", "notifications")}
+_PUBLISHER = "publisheridentifier"
 _BY_LAST_STEP["dlpSensitiveTypes"] = "names"
 
 
@@ -62,6 +78,10 @@ class ScriptedFault:
     where: frozenset[str]
     content_type: str | None = None
     tenant: int | None = None
+    next_page: bool | None = None
+    from_hours: float | None = None
+    until_hours: float | None = None
+    addresses: float | None = None
     share: float | None = None
     every: int | None = None
     first: int | None = None
@@ -70,44 +90,61 @@ class ScriptedFault:
     retry_after: int | None = None
     code: str | None = None
     status: int | None = None
+    items: float | None = None
 
     def is_due(self, seed: str, address: str, count: int) -> bool:
         """Tells whether it hits the request of this count, from 1, of an address."""
+        if self.addresses is not None and not self._draws(seed, address, self.addresses):
+            return False
         if self.first is not None:
             return count <= self.first
         if self.every is not None:
             return count % self.every == 0
-        if self.share is not None:
-            drawn = blake2b(f"{seed}/{self.number}/{address}/{count}".encode(), digest_size=8).digest()
-            return int.from_bytes(drawn, "big") < self.share * 2**64
-        return True
+        return self.share is None or self._draws(seed, f"{address}/{count}", self.share)
+
+    def is_time(self, state: State) -> bool:
+        """Tells whether it comes at this hour."""
+        hours = (state.clock.now() - state.anchor) / timedelta(hours=1)
+        begun = self.from_hours is None or hours >= self.from_hours
+        return begun and (self.until_hours is None or hours < self.until_hours)
+
+    def _draws(self, seed: str, name: str, share: float) -> bool:
+        drawn = blake2b(f"{seed}/{self.number}/{name}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn, "big") < share * 2**64
 
 
 @dataclass(frozen=True, slots=True)
 class FaultScript:
-    """The faults of a file, in its order, and its seed if it has one."""
+    """The faults of a file, in its order, its seed if it has one, and what it says of content and service."""
 
     faults: Sequence[ScriptedFault]
     seed: int | None = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+    service: Mapping[str, Any] = field(default_factory=dict)
 
-    def hook(self, state: State, seed: int) -> Hook:
-        """Makes the hook that applies it to a state; counts start anew.
+    def set_up(self, state: State, seed: int) -> None:
+        """Applies all but the content to a state; counts start anew.
 
         Args:
           state: What the service serves.
           seed: What draws hang on where the script has no seed.
         """
-        drawn_from = str(seed if self.seed is None else self.seed)
+        for name, value in self.service.items():
+            setattr(state, name, value)
+        state.hook, state.refuses = self.hook(state, seed), self._refusals(state, seed)
+
+    def hook(self, state: State, seed: int) -> Hook:
+        """Makes the hook that applies its faults to requests; counts start anew."""
+        drawn_from = self._drawn_from(seed)
         asked: Counter[str] = Counter()
         hit: Counter[tuple[int, str]] = Counter()
 
         def due(request: Request) -> list[ScriptedFault]:
-            place = _place(request)
             address = _address(request)
             asked[address] += 1
             found = []
             for fault in self.faults:
-                if place not in fault.where or not _is_about(fault, state, request):
+                if not _is_about(fault, state, request) or not fault.is_time(state):
                     continue
                 key = fault.number, address
                 if fault.times is not None and hit[key] >= fault.times:
@@ -125,6 +162,20 @@ class FaultScript:
             return await answer(request)
 
         return hook
+
+    def _refusals(self, state: State, seed: int) -> Callable[[], bool] | None:
+        drawn_from, count = self._drawn_from(seed), 0
+        refusals = [fault for fault in self.faults if fault.what == "refused"]
+
+        def refuses() -> bool:
+            nonlocal count
+            count += 1
+            return any(fault.is_time(state) and fault.is_due(drawn_from, "connection", count) for fault in refusals)
+
+        return refuses if refusals else None
+
+    def _drawn_from(self, seed: int) -> str:
+        return str(seed if self.seed is None else self.seed)
 
 
 def script_names() -> list[str]:
@@ -151,42 +202,27 @@ def read_script(path: Path) -> FaultScript:
     except ValueError as error:
         raise ValueError(f"{path}: not a TOML file of faults ({error})") from error
     for key in script:
-        if key not in ("seed", "fault"):
-            raise ValueError(f"{path}: {key} is unknown, expected [[fault]] tables and perhaps seed")
-    seed, tables = script.get("seed"), script.get("fault")
-    if seed is not None and not _is_whole(seed):
+        if key not in ("seed", "content", "service", "fault"):
+            raise ValueError(f"{path}: {key} is unknown, expected seed, [content], [service] or [[fault]] tables")
+    seed = script.get("seed")
+    if seed is not None and not is_whole(seed):
         raise ValueError(f"{path}: seed is {seed!r}, expected a whole number")
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"{path}: fault is {_shown(tables)}, expected [[fault]] tables, at least one")
-    return FaultScript([_read_table(f"{path}: fault {n}", n, table) for n, table in enumerate(tables, 1)], seed)
+    content = check_table(f"{path}: content", script.get("content", {}), CONTENT)
+    service = check_table(f"{path}: service", script.get("service", {}), SERVICE)
+    tables = script.get("fault", [] if content or service else None)
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        shown = "missing" if tables is None else repr(tables)
+        raise ValueError(f"{path}: fault is {shown}, expected [[fault]] tables, at least one")
+    faults = [_read_fault(f"{path}: fault {number}", number, table) for number, table in enumerate(tables, 1)]
+    # Tuples, as a shape is one frozen value.
+    content = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    return FaultScript(faults, seed, content, service)
 
 
-def _read_table(begin: str, number: int, table: Mapping[str, Any]) -> ScriptedFault:
-    name = table.get("what")
-    if not isinstance(name, str) or name not in KINDS:
-        raise ValueError(f"{begin}: what is {_shown(name)}, expected one of {', '.join(KINDS)}")
-    what = KINDS[name]
-    own = what.needs + what.takes
-    known = ("what", "where", "content_type", "tenant", *_HOW_OFTEN, "times", *own)
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"{begin}: {key} is unknown for {name}, expected some of {', '.join(known)}")
-        check, expected = _CHECKS.get(key, (None, ""))
-        if check is not None and not check(value):
-            raise ValueError(f"{begin}: {key} is {_shown(value)}, expected {expected}")
-    for key in what.needs:
-        if key not in table:
-            raise ValueError(f"{begin}: {key} is missing, expected {_CHECKS[key][1]} for {name}")
-    often = [key for key in _HOW_OFTEN if key in table]
-    if len(often) > 1:
-        raise ValueError(f"{begin}: {often[1]} stands beside {often[0]}, expected one of {', '.join(_HOW_OFTEN)}")
-    places = table.get("where", list(what.places))
-    places = [places] if isinstance(places, str) else places
-    if not isinstance(places, list) or not places or not all(place in what.places for place in places):
-        shown = _shown(table["where"])
-        raise ValueError(f"{begin}: where is {shown}, expected some of {', '.join(what.places)} for {name}")
+def _read_fault(begin: str, number: int, table: Mapping[str, Any]) -> ScriptedFault:
+    places = places_of(table, check_fault(begin, table))
     rest = {key: value for key, value in table.items() if key not in ("what", "where")}
-    return ScriptedFault(number, name, frozenset(places), **rest)
+    return ScriptedFault(number, table["what"], frozenset(places), **rest)
 
 
 async def _apply(fault: ScriptedFault, state: State, answer: Answer, request: Request) -> Response:
@@ -199,16 +235,20 @@ def _place(request: Request) -> str | None:
 
 
 def _address(request: Request) -> str:
-    params = sorted((name.lower(), value) for name, value in request.query_params.items())
-    query = "&".join(f"{name}={value}" for name, value in params if name != "publisheridentifier")
+    query = "&".join(f"{name}={value}" for name, value in sorted(_params(request).items()) if name != _PUBLISHER)
     return f"{request.method} {request.url.path.lower()}?{query}"
 
 
 def _is_about(fault: ScriptedFault, state: State, request: Request) -> bool:
+    if fault.what == "refused":
+        return all(getattr(fault, key) is None for key in HOW_OFTEN)
+    if _place(request) not in fault.where:
+        return False
+    if fault.next_page is not None and fault.next_page != ("nextpage" in _params(request)):
+        return False
     if fault.content_type is not None:
-        params = {name.lower(): value for name, value in request.query_params.items()}
         content_id = request.path_params.get("content_id", "")
-        asked = type_in_id(content_id) or params.get("contenttype", "")
+        asked = type_in_id(content_id) or _params(request).get("contenttype", "")
         if asked.lower() != fault.content_type.lower():
             return False
     if fault.tenant is not None:
@@ -217,31 +257,5 @@ def _is_about(fault: ScriptedFault, state: State, request: Request) -> bool:
     return True
 
 
-def _is_whole(value: object, least: int | None = None) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
-
-
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_one_of(value: object, names: Mapping[str, object]) -> bool:
-    return isinstance(value, str) and value in names
-
-
-def _shown(value: object) -> str:
-    return "missing" if value is None else repr(value)
-
-
-_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "content_type": (lambda value: _is_one_of(value, content_types()), f"one of {', '.join(content_types())}"),
-    "tenant": (lambda value: _is_whole(value, 0), "a tenant's number from 0"),
-    "share": (lambda value: _is_number(value, 1), "a number from 0 to 1"),
-    "every": (lambda value: _is_whole(value, 1), "a whole number of 1 or more"),
-    "first": (lambda value: _is_whole(value, 1), "a whole number of 1 or more"),
-    "times": (lambda value: _is_whole(value, 1), "a whole number of 1 or more"),
-    "seconds": (lambda value: _is_number(value, 3600), "seconds from 0 to 3600"),
-    "retry_after": (lambda value: _is_whole(value, 0), "whole seconds of 0 or more"),
-    "code": (lambda value: _is_one_of(value, MESSAGES), f"one of {', '.join(MESSAGES)}"),
-    "status": (lambda value: _is_whole(value) and value in _STATUSES, "an HTTP status that has a body, 200 to 599"),
-}
+def _params(request: Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.query_params.items()}

@@ -11,6 +11,7 @@ from emulator import webhook
 from emulator.call import Call
 from emulator.content import type_in_id, wire_time
 from emulator.errors import af
+from emulator.parts import part_of
 from emulator.webhook import listed
 from emulator.window import next_page_uri, page_of
 from schemas.contract import content_types
@@ -40,6 +41,8 @@ async def list_content(call: Call) -> Response:
         and subscription.serves(blob, now)
     ]
     shown = found[: call.state.page_size]
+    if call.state.parts:
+        shown = [part_of(call.tenant, blob, page.window.start) for blob in shown]
     for blob in shown:
         blob.listed += 1
     answer = _json(call, [listed(blob, call.feed) for blob in shown])

@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from time import sleep
+from typing import Any
 
 import trustme
 import uvicorn
@@ -95,14 +97,15 @@ def running(
     script = read_script(faults) if faults is not None else None
     clock = clock or Clock(anchor)
     state = State(clock, (anchor or clock.now()).replace(microsecond=0), {}, page_size=page_size)
+    if script is not None:
+        shape = replace(shape, **script.content)
+        script.set_up(state, seed)
     for number in range(tenants):
         tenant = make_tenant(seed, number)
         tenant.quota = quota
         _fill(tenant, f"{seed}/{number}", records if number == 0 else (), count, state.anchor, shape)
         state.tenants[tenant.tenant_id] = tenant
-    if script is not None:
-        state.hook = script.hook(state, seed)
-    with _listener(port) as listener, TemporaryDirectory(prefix="auditlake-emulator-") as folder:
+    with _listener(port, state) as listener, TemporaryDirectory(prefix="auditlake-emulator-") as folder:
         ca = trustme.CA()
         ca_file = Path(folder) / "ca.pem"
         ca.cert_pem.write_to_path(ca_file)
@@ -147,9 +150,29 @@ def _fill(
         tenant.add(blobs_of_generated(wanted, shape, anchor, seed, (tenant.tenant_id, tenant.datacentre)))
 
 
-def _listener(port: int) -> socket.socket:
+class _Listener(socket.socket):
+    """Resets connections that the state refuses, before a byte of TLS."""
+
+    state: State
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Takes a connection.
+
+        Raises:
+          ConnectionAbortedError: It has been refused, which asyncio takes for a client that has gone.
+        """
+        connection, address = super().accept()
+        if self.state.refuses is None or not self.state.refuses():
+            return connection, address
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        raise ConnectionAbortedError
+
+
+def _listener(port: int, state: State) -> socket.socket:
     # By its protocol's number: asyncio else leaves Nagle's algorithm on, and an answer takes 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = _Listener(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.state = state
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))

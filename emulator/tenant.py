@@ -162,7 +162,8 @@ class State:
     """The whole live service. Tests and the control endpoints change it while it runs.
 
     `hook` gets every request of the sign-in and feed endpoints with the function that answers it, and may answer
-    instead, before, or change the answer. It is where faults come in.
+    instead, before, or change the answer; `refuses` is asked about each new connection. Both are where faults come in.
+    `parts` lets listings differ by their start.
     """
 
     clock: Clock
@@ -174,7 +175,9 @@ class State:
     stop_status: int = 204
     window_code: str = "AF20055"
     strict_day: bool = False
+    parts: bool = False
     hook: Hook | None = None
+    refuses: Callable[[], bool] | None = None
     api_root: str = ""
     ca_pem: str = ""
 

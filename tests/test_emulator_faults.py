@@ -350,7 +350,7 @@ def test_times_limits_the_hits_of_an_address(script: Path) -> None:
         ("[fault]\nwhat = 'hangup'", "fault is {'what': 'hangup'}, expected [[fault]] tables"),
         ("fault = [1]", "fault is [1], expected [[fault]] tables"),
         ("[[fault]\n", "not a TOML file of faults ("),
-        ("faults = 1", "faults is unknown, expected [[fault]] tables and perhaps seed"),
+        ("faults = 1", "faults is unknown, expected seed, [content], [service] or [[fault]] tables"),
         ("seed = 'x'\n[[fault]]\nwhat = 'hangup'", "seed is 'x', expected a whole number"),
         (fault("hangup") + "[[fault]]", "fault 2: what is missing, expected one of latency, throttled"),
         (fault("hickup"), "fault 1: what is 'hickup', expected one of latency"),
@@ -372,6 +372,23 @@ def test_times_limits_the_hits_of_an_address(script: Path) -> None:
         (fault("af", code="AF1"), "fault 1: code is 'AF1', expected one of AF10001"),
         (fault("status", status=204), "fault 1: status is 204, expected an HTTP status"),
         (fault("throttled", retry_after=1.5), "fault 1: retry_after is 1.5, expected whole seconds"),
+        (fault("hangup", addresses=2), "fault 1: addresses is 2, expected a number from 0 to 1"),
+        (fault("hangup", next_page=1), "fault 1: next_page is 1, expected true or false"),
+        (fault("hangup", from_hours="1"), "fault 1: from_hours is '1', expected hours after the anchor"),
+        (fault("hangup", from_hours=3, until_hours=2), "fault 1: from_hours is 3, expected no more than until_hours"),
+        (fault("refused", where="blob"), "fault 1: where is unknown for refused, expected some of what, share, every"),
+        (fault("refused", times=1), "fault 1: times is unknown for refused"),
+        (fault("page_gaps"), "fault 1: items is missing, expected a number from 0 to 1 for page_gaps"),
+        ("content = 1", "content is 1, expected a table"),
+        ("[content]\nlater = 1", "content: later is unknown, expected some of days, ahead_days, max_records"),
+        ("[content]\nlate = 2", "content: late is 2, expected a number from 0 to 1"),
+        ("[content]\nlate_hours = [0, 1]", "content: late_hours is [0, 1], expected two numbers of hours above 0"),
+        ("[content]\nlate_hours = [2, 1]", "content: late_hours is [2, 1], expected two numbers of hours"),
+        ("[content]\nbroken_kinds = ['bad']", "content: broken_kinds is ['bad'], expected some of not_object, no_id"),
+        ("[content]\noversized_mb = 68", "content: oversized_mb is 68, expected sizes in megabytes up to 1024"),
+        ("[service]\npage_size = 0", "service: page_size is 0, expected a whole number of 1 or more"),
+        ("[service]\nparts = 'no'", "service: parts is 'no', expected true or false"),
+        ("[service]\nquota = 1", "service: quota is unknown, expected some of page_size, token_lifetime_s"),
         (fault("hangup", tenant=-1), "fault 1: tenant is -1, expected a tenant's number from 0"),
         (fault("hangup", content_type="General"), "fault 1: content_type is 'General', expected one of Audit."),
     ],
@@ -437,15 +454,30 @@ def named(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Visitor,
 
 
 DAY = TimeRange(NOW - timedelta(hours=24), NOW)
-HOPELESS = ("expiring", "foreign-pages")
+HOPELESS = ("expiring", "foreign-pages", "expired-blobs", "gone-blobs", "past-retention")
+# One pass cannot have it all: what fails or is missing at first comes later, or has to be asked for again.
+LATER = (
+    "bad-blobs",
+    "emptied-blobs",
+    "error-codes",
+    "failing-for-hours",
+    "flickering-listings",
+    "late-blobs",
+    "not-found",
+    "outage-26-hours",
+    "outage-4-hours",
+    "outage-of-blobs",
+    "redelivered",
+    "slow-blobs",
+)
 
 
 def test_scripts_that_come_along() -> None:
     assert len(script_names()) >= 8
-    assert set(HOPELESS) < set(script_names())
+    assert set(HOPELESS) | set(LATER) < set(script_names())
 
 
-@pytest.mark.parametrize("name", [name for name in script_names() if name not in HOPELESS])
+@pytest.mark.parametrize("name", [name for name in script_names() if name not in HOPELESS + LATER])
 def test_client_gets_everything_in_spite_of(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with named(name, monkeypatch) as (visitor, client):
         retrieved = {}
