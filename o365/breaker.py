@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from o365.errors import DownError, RetryableError
 from schemas.times import format_utc
 
-COOL_DOWN_S = 30.0
+COOL_DOWN_S = 30.0  # from one try to the next
 
 
 class Breaker:
@@ -21,11 +21,10 @@ class Breaker:
     Args:
       clock: Monotonic seconds.
       deadline_s: Seconds without a success after which a request that is given up proves the service down.
-      cool_down_s: Seconds after a failed try until the next one.
     """
 
-    def __init__(self, *, clock: Callable[[], float], deadline_s: float, cool_down_s: float = COOL_DOWN_S) -> None:
-        self._clock, self._deadline_s, self._cool_down_s = clock, deadline_s, cool_down_s
+    def __init__(self, *, clock: Callable[[], float], deadline_s: float) -> None:
+        self._clock, self._deadline_s = clock, deadline_s
         self._lock = threading.Lock()
         self._failing_since: float | None = None
         self._cause: str | None = None  # why it is open; none where it is closed
@@ -48,7 +47,7 @@ class Breaker:
             if now < self._try_at:
                 raise self._down(what, now)
             # Whoever is next waits for another cool-down, even if this try never ends.
-            self._try_at = now + self._cool_down_s
+            self._try_at = now + COOL_DOWN_S
             return True
 
     def check(self, what: str) -> None:
@@ -86,7 +85,7 @@ class Breaker:
                 began = datetime.now(UTC) - timedelta(seconds=now - since)
                 self._cause = f"no request of this tenant has succeeded since {format_utc(began)}: {error.message}"
                 self._status = error.status
-                self._try_at = now + self._cool_down_s
+                self._try_at = now
 
     def _down(self, what: str, now: float) -> DownError:
         return DownError(

@@ -13,7 +13,7 @@ from math import inf
 from typing import TypeVar
 
 from o365.answers import refusal
-from o365.breaker import Breaker
+from o365.breaker import COOL_DOWN_S, Breaker
 from o365.errors import (
     ActivityError,
     DownError,
@@ -113,8 +113,11 @@ class Calls:
         failures = 0
         while True:
             is_try = self._breaker.enter(request.what)
-            grant = self._governor.acquire(give_up_at)
+            grant = self._governor.acquire(self._clock() + COOL_DOWN_S if is_try else give_up_at)
             if grant is None:
+                self._breaker.check(request.what)
+                if is_try:
+                    continue  # another has found the service up
                 assert last is not None, "only a request that has failed has a deadline"  # noqa: S101
                 self._breaker.gave_up(last, give_up_at - self._clock())
                 raise last
