@@ -1,8 +1,8 @@
 """Sends requests to the activity API until they are answered.
 
-quota ─▶ token ─▶ request ─▶ refused? ─ no ─▶ read the answer ─▶ result
-  ▲                             │ yes               │ odd
-  └──── wait, up to a deadline ─┴───────────────────┘
+service down? ─ no ─▶ quota ─▶ token ─▶ request ─▶ refused? ─ no ─▶ read the answer ─▶ result
+     ▲  └ yes ─▶ error                                │ yes               │ odd
+     └──── wait, up to a deadline ────────────────────┴───────────────────┘
 """
 
 import threading
@@ -10,10 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from logging import getLogger
+from math import inf
 from typing import TypeVar
 
 from o365.answers import http_date, refusal
-from o365.errors import ActivityError, FatalError, ListingChangedError, RetryableError, SkippableError, ThrottledError
+from o365.breaker import COOL_DOWN_S, Breaker
+from o365.errors import (
+    ActivityError,
+    DownError,
+    FatalError,
+    ListingChangedError,
+    RetryableError,
+    SkippableError,
+    ThrottledError,
+)
 from o365.identity import Tokens
 from o365.throttle import Governor
 from o365.transport import Answer, TooLargeError, Transport
@@ -85,6 +95,7 @@ class Calls:
         self._transport, self._tokens, self._governor = transport, tokens, governor
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._deadline_s = deadline_s
+        self._breaker = Breaker(clock=clock, deadline_s=deadline_s)
         self._lock = threading.Lock()
         self._requests = self._throttled = self._retries = 0
         self._clock_error = timedelta()
@@ -97,26 +108,47 @@ class Calls:
           read: Makes the result of an answer; a RetryableError of it sends the request again.
 
         Raises:
-          ActivityError: The last failure.
+          ActivityError: The last failure, or that the service is down.
         """
         deadline_s = self._deadline_s if request.deadline_s is None else request.deadline_s
-        give_up_at: float | None = None
+        last: RetryableError | None = None
+        give_up_at = inf
         failures = 0
         while True:
+            is_try = self._breaker.enter(request.what)
+            grant = self._governor.acquire(self._clock() + COOL_DOWN_S if is_try else give_up_at)
+            if grant is None:
+                self._breaker.check(request.what)
+                if is_try:
+                    continue  # another has found the service up
+                assert last is not None, "only a request that has failed has a deadline"  # noqa: S101
+                self._breaker.gave_up(last, give_up_at - self._clock())
+                raise last
             try:
-                return read(self._exchange(request))
+                result = read(self._exchange(request, grant, is_try))
+            except DownError:
+                raise
             except ListingChangedError:
+                self._breaker.succeeded()
                 raise
             except RetryableError as error:
+                self._breaker.failed()
                 wait_s = self._wait_s(error, failures)
-                now = self._clock()
-                give_up_at = now + deadline_s if give_up_at is None else give_up_at
-                if now + wait_s > give_up_at:
+                give_up_at = min(give_up_at, self._clock() + deadline_s)
+                if is_try or self._clock() + wait_s > give_up_at:
+                    self._breaker.gave_up(error, min(wait_s, _MAX_BACKOFF_S))
+                    if wait_s > deadline_s:
+                        raise _too_long_a_wait(error, wait_s, deadline_s) from error
                     raise
-                _LOGGER.debug("again in %.1f s: %s", wait_s, error.message)
-                # A refusal for the quota makes everyone wait, in the governor.
-                if not isinstance(error, ThrottledError):
-                    self._sleep(wait_s)
+                last = error
+            except ActivityError:
+                self._breaker.succeeded()
+                raise
+            else:
+                self._breaker.succeeded()
+                return result
+            _LOGGER.debug("again in %.1f s: %s", wait_s, last.message)
+            self._sleep(wait_s)
             failures += 1
             self._count(retries=1)
 
@@ -125,18 +157,24 @@ class Calls:
         with self._lock:
             return Counts(self._requests, self._throttled, self._retries)
 
-    def _exchange(self, request: Request) -> Answer:
+    def _exchange(self, request: Request, grant: int, is_try: bool) -> Answer:
         """Sends a request, once more with a new token where the service rejects the first."""
-        token = self._tokens.token()
-        answer, error = self._once(request, token)
-        if error is not None and _is_token_rejected(error):
-            answer, error = self._once(request, self._tokens.refresh(token))
+        try:
+            if not is_try:
+                # It may have waited for its grant since before the service went down.
+                self._breaker.check(request.what)
+            token = self._tokens.token()
+            answer, error = self._once(request, token, grant)
+            if error is not None and _is_token_rejected(error):
+                # On the same grant: what is refused for its token does not reach the quota.
+                answer, error = self._once(request, self._tokens.refresh(token), grant)
+        finally:
+            self._governor.release(grant)
         if error is not None:
             raise error
         return answer
 
-    def _once(self, request: Request, token: str) -> tuple[Answer, ActivityError | None]:
-        grant = self._governor.acquire()
+    def _once(self, request: Request, token: str, grant: int) -> tuple[Answer, ActivityError | None]:
         self._count(requests=1)
         try:
             answer = self._transport.send(
@@ -161,7 +199,7 @@ class Calls:
             hide=(token,),
         )
         if isinstance(error, ThrottledError):
-            error.retry_after_s = self._governor.throttled(grant, error.retry_after_s)
+            self._governor.throttled(grant, error.retry_after_s)
             self._count(throttled=1)
         return answer, error
 
@@ -190,6 +228,16 @@ class Calls:
             self._requests += requests
             self._throttled += throttled
             self._retries += retries
+
+
+def _too_long_a_wait(error: RetryableError, wait_s: float, deadline_s: float) -> RetryableError:
+    return type(error)(
+        f"{error.message}; a wait of {wait_s:.0f} seconds was asked for, more than the {deadline_s:.0f} that a request"
+        " is tried",
+        code=error.code,
+        status=error.status,
+        retry_after_s=error.retry_after_s,
+    )
 
 
 def _is_token_rejected(error: ActivityError) -> bool:

@@ -6,6 +6,7 @@ ActivityError
 │  └─ NotSubscribedError    start or enable the subscription
 ├─ RetryableError           the same request may succeed later     → wait retry_after_s, then again
 │  ├─ ThrottledError        the tenant's quota is used up          → everyone waits
+│  ├─ DownError             the service answers nothing, not asked → go on with another tenant
 │  └─ ListingChangedError   the pages do not hold together         → list the same range again
 └─ SkippableError           this input can never succeed           → keep its code, and on
    └─ WindowError           the service no longer lists this range
@@ -65,6 +66,10 @@ class RetryableError(ActivityError):
 
 class ThrottledError(RetryableError):
     """The tenant's request quota is used up."""
+
+
+class DownError(RetryableError):
+    """The request was not sent, because the service has answered none for long."""
 
 
 class ListingChangedError(RetryableError):

@@ -1,9 +1,9 @@
 """Keeps a process within its part of a tenant's request quota.
 
-    acquire() ──▶ request ──▶ accepted
-       ▲             └──────▶ refused ──▶ throttled(): everyone waits, and the quota is what was accepted
+    acquire() ──▶ request ──▶ release()
+       ▲             └─ refused ─▶ throttled(): learned from, and where it asks for a wait, everyone waits
 
-The window slides: no `period_s` holds more grants than the quota, so neither does any window the service may count in.
+What the quota is, is `o365/quota.py`'s to learn.
 Source: Management Activity API reference, "API throttling": 2,000 requests a minute; the real figure grows with seats.
 """
 
@@ -13,14 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from logging import getLogger
+from math import inf
 
+from o365.quota import Quota
 from schemas.contract import limits
 
 _LOGGER = getLogger(__name__)
-_MARGIN = 0.98  # below what was accepted, because the service's window and ours do not begin together
-_HOLD_PERIODS = 5  # periods without refusal before the quota grows again
-_GROWTH = 0.01  # of the first quota: 1 % in the first such period, 2 % more in the second, 3 % more …
 _FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 300.0  # whatever the service asks for; then somebody has to look
 _SOON_S = 1e-6  # waits below this are rounding
 
 
@@ -47,50 +47,53 @@ class Governor:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._period_s = period_s or float(limits()["quota_period"])
-        self._ceiling = max(1.0, share * (quota_requests or limits()["quota_requests"]))
+        self._quota = Quota(max(1.0, share * (quota_requests or limits()["quota_requests"])), self._period_s)
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._lock = threading.Lock()
         self._turn = _Turn()
-        self._granted: deque[float] = deque()
-        self._refused: deque[float] = deque()
-        self._serial = 0
-        self._learned = self._before_episode = self._ceiling
-        self._refused_at: float | None = None
-        self._episode_ends_with = 0  # grants up to this serial were made before the refusal was known
-        self._refusals_in_a_row = 0
-        self._paused_until = float("-inf")
+        self._surprises = 0  # refusals within the limit, with nothing accepted between them
+        self._surprised_at = 0  # grants up to this number were made before the last of them
+        self._paused_until = -inf
 
     @property
     def quota(self) -> int:
         """Requests a period that are granted now."""
         with self._lock:
-            return self._quota(self._clock())
+            return max(1, int(self._quota.limit))
 
     def used(self) -> int:
-        """Requests granted in the period that ends now."""
+        """Requests under way, and those accepted in the period that ends now."""
         with self._lock:
-            self._forget(self._clock())
-            return len(self._granted)
+            return self._quota.used(self._clock())
 
-    def acquire(self) -> int:
+    def acquire(self, until: float = inf) -> int | None:
         """Waits until one request may be sent, and grants it.
 
+        Args:
+          until: When, on the clock, to wait no longer.
+
         Returns:
-          The number of the grant, which `throttled` wants back.
+          The number of the grant, which `release` or `throttled` wants back; None where there was none in time.
         """
         with self._turn:
             while True:
                 with self._lock:
                     now = self._clock()
-                    wait_s = self._wait_s(now)
+                    wait_s = max(self._paused_until - now, self._quota.wait_s(now))
                     if wait_s < _SOON_S:
-                        self._granted.append(now)
-                        self._serial += 1
-                        return self._serial
+                        return self._quota.grant(now)
+                if now + wait_s > until:
+                    return None
                 self._sleep(wait_s)
 
+    def release(self, grant: int) -> None:
+        """Says that the request of a grant is over; after `throttled` it changes nothing."""
+        with self._lock:
+            if self._quota.accepted(grant, self._clock()) and grant > self._surprised_at:
+                self._surprises = 0
+
     def throttled(self, grant: int, retry_after_s: float | None = None) -> float:
-        """Learns from a refusal of a granted request, and makes everyone wait.
+        """Learns from the refusal of a granted request, and makes everyone wait where that is called for.
 
         Args:
           grant: What `acquire` returned for the request.
@@ -101,52 +104,19 @@ class Governor:
         """
         with self._lock:
             now = self._clock()
-            if grant > self._episode_ends_with:
-                self._begin_episode(now)
-            self._refused.append(now)
-            self._refused_at = now
-            self._learn(now)
-            # Requests under way at the first refusal are refused too; they tell of nothing new but the count.
-            pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._refusals_in_a_row - 1))
-            pause_s = pause_s * (0.5 + self._jitter() / 2) if retry_after_s is None else retry_after_s + self._jitter()
-            if grant > self._episode_ends_with or retry_after_s is not None:
-                self._paused_until = max(self._paused_until, now + pause_s)
-            self._episode_ends_with = max(self._episode_ends_with, self._serial)
+            pause_s = 0.0
+            if self._quota.refused(grant, now):
+                _LOGGER.debug("quota learned: %.0f requests in %.0f s", self._quota.limit, self._period_s)
+                self._surprises += 1
+                self._surprised_at = self._quota.serial
+                # The first may be a stray one, which costs nobody else a wait.
+                if self._surprises > 1:
+                    pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - 2))
+                    pause_s *= 0.5 + self._jitter() / 2
+            if retry_after_s is not None:
+                pause_s = max(pause_s, min(retry_after_s, _LONGEST_PAUSE_S) + self._jitter())
+            self._paused_until = max(self._paused_until, now + pause_s)
             return max(0.0, self._paused_until - now)
-
-    def _begin_episode(self, now: float) -> None:
-        is_row = self._refused_at is not None and now - self._refused_at < self._period_s
-        self._refusals_in_a_row = self._refusals_in_a_row + 1 if is_row else 1
-        self._before_episode = self._quota(now)
-
-    def _learn(self, now: float) -> None:
-        self._forget(now)
-        accepted = len(self._granted) - len(self._refused)
-        # Nothing accepted tells nothing: somebody else used the window, perhaps this process before a restart.
-        self._learned = max(1.0, accepted * _MARGIN) if accepted > 0 else self._before_episode
-        _LOGGER.debug("quota learned: %.0f requests in %.0f s", self._learned, self._period_s)
-
-    def _quota(self, now: float) -> int:
-        if self._refused_at is None:
-            return int(self._ceiling)
-        quiet = max(0, int((now - self._refused_at) / self._period_s) - _HOLD_PERIODS)
-        return max(1, int(min(self._ceiling, self._learned + self._ceiling * _GROWTH * quiet * (quiet + 1) / 2)))
-
-    def _wait_s(self, now: float) -> float:
-        self._forget(now)
-        quota = self._quota(now)
-        wait_s = self._paused_until - now
-        if len(self._granted) >= quota:
-            wait_s = max(wait_s, self._granted[len(self._granted) - quota] + self._period_s - now)
-        if self._granted and self._refused_at is not None and now - self._refused_at < self._period_s:
-            # Evenly spaced after a refusal, so that the next one, if it comes, hits few requests.
-            wait_s = max(wait_s, self._granted[-1] + self._period_s / quota - now)
-        return wait_s
-
-    def _forget(self, now: float) -> None:
-        for times in (self._granted, self._refused):
-            while times and times[0] + self._period_s < now + _SOON_S:
-                times.popleft()
 
 
 class _Turn:

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -269,12 +270,6 @@ def test_trouble_that_passes_is_waited_out_with_growing_waits() -> None:
         assert on.client.counts().requests == 5
 
 
-def test_retry_after_is_kept_to() -> None:
-    with stage(in_turn(Reply(503, b"", {"Retry-After": "17"}), json_reply([]))) as on:
-        on.blobs()
-        assert on.times.slept == [17.5]
-
-
 def test_call_is_given_up_at_its_deadline() -> None:
     with stage(in_turn(Reply(503))) as on:
         begin = on.times.now
@@ -300,13 +295,26 @@ def test_wait_beyond_the_deadline_is_the_callers() -> None:
 
 
 @pytest.mark.parametrize("reply", [refusal_reply("AF429", 403, "Too many requests."), Reply(429)])
-def test_throttling_makes_the_governor_wait(reply: Reply) -> None:
+def test_one_throttled_request_waits_a_moment_and_the_governor_learns(reply: Reply) -> None:
     with stage(in_turn(json_reply([]), reply, json_reply([]))) as on:
         on.blobs()
         assert on.blobs() == []
-        assert sum(on.times.slept) == pytest.approx(60)  # one of two was accepted, so one a minute
-        assert on.client.governor.quota == 1
+        assert on.times.slept == [0.75]
         assert on.client.counts().throttled == 1
+        for _ in range(40):
+            on.blobs()
+        assert on.client.governor.quota == 2000
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_retry_after_is_kept_to_as_seconds_and_as_date(status: int, as_date: bool) -> None:
+    wait = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True) if as_date else "100"
+    code = "AF50000" if status == 503 else "AF429"
+    with stage(in_turn(refusal_reply(code, status, **{"Retry-After": wait}), json_reply([]))) as on:
+        assert on.blobs() == []
+        assert len(on.server.asked) == 2
+        assert 95 <= sum(on.times.slept) <= 101
 
 
 def test_throttling_without_end_is_given_up_too() -> None:
