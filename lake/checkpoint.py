@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lake.entries import BlobState, DriftState, FileState, SliceState, State
 
-UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError)
+UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError, ValueError, TypeError, RecursionError)
 """What `read` raises for bytes that are no checkpoint."""
 _SCHEMA = pa.schema([("kind", pa.string()), ("key", pa.string()), ("fields", pa.string())])
 

@@ -69,7 +69,12 @@ class CommittedIds:
             self._older.pop(partition, None)
 
     def _read(self, ref: FileRef) -> None:
-        self._add(ref, keys_of(read_committed(self._storage, ref, ["Id"])["Id"].combine_chunks()))
+        rows = read_committed(self._storage, ref, ["Id"])
+        try:
+            keys = keys_of(rows["Id"].combine_chunks())
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise LakeError(f"committed file {ref.key!r} in {self._storage.uri!r} has no Ids: restore it") from error
+        self._add(ref, keys)
 
     def _add(self, ref: FileRef, keys: np.ndarray) -> None:
         self._ids.add(keys, len(self._files))

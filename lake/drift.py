@@ -17,7 +17,7 @@ from lake.entries import DriftState, State
 from lake.ledger import Ledger, require_tenants
 from lake.query import run_query
 from lake.storage import Storage
-from lake.text_table import text_table
+from lake.text_table import one_line, text_table
 from schemas.contract import record_types
 from schemas.fit import BrokenRecordError, members
 from schemas.model import Table, tables
@@ -197,7 +197,7 @@ def describe(found: list[Drift]) -> str:
         "",
         "what would adopt it, in schemas/avro/<table>.avsc (record types in schemas/tables/record_types.csv):",
     ]
-    lines += [f"  {d.table}: {d.adopt}" for d in found[:SHOWN] if d.adopt]
+    lines += [f"  {d.table}: {one_line(d.adopt)}" for d in found[:SHOWN] if d.adopt]
     return "\n".join(lines)
 
 

@@ -6,12 +6,14 @@ rewrite entry puts files in the place of others.
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 LANDED, EXPIRED, FAILED, REJECTED = "landed", "expired", "failed", "rejected"
 LISTED, UNLISTED, LOST = "listed", "unlisted", "lost"
 REPLAY = "replay"
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -32,7 +34,7 @@ class BlobOutcome(msgspec.Struct, frozen=True):
     """
 
     content_id: str
-    created: datetime
+    created: Time
     status: str
     records: int = 0
     rows: int = 0
@@ -56,8 +58,8 @@ class ListedBlob(msgspec.Struct, frozen=True):
     """A blob as a listing named it; `uri` is where it is fetched."""
 
     content_id: str
-    created: datetime
-    expiration: datetime
+    created: Time
+    expiration: Time
     uri: str | None = None
 
 
@@ -70,10 +72,10 @@ class Slice(msgspec.Struct, frozen=True):
     listing found nothing new.
     """
 
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     outcome: str
-    at: datetime
+    at: Time
     blobs: int = 0
     cause: str | None = None
     closed: bool = False
@@ -83,7 +85,7 @@ class Listing(msgspec.Struct, frozen=True, tag="listing", tag_field="kind"):
     """Entry: slices of one feed that were listed, and the blobs in them that were not known before."""
 
     run: str
-    at: datetime
+    at: Time
     content_type: str
     slices: list[Slice]
     blobs: list[ListedBlob]
@@ -93,7 +95,7 @@ class Landing(msgspec.Struct, frozen=True, tag="landing", tag_field="kind"):
     """Entry: the commit of one unit of blobs of one feed. `removed` are files whose content it brings anew."""
 
     run: str
-    at: datetime
+    at: Time
     content_type: str
     blobs: list[BlobOutcome]
     files: list[FileRef]
@@ -105,7 +107,7 @@ class Rewrite(msgspec.Struct, frozen=True, tag="rewrite", tag_field="kind"):
     """Entry: files in the place of others, for `cause`. `blobs` are the new outcomes of blobs that it changes."""
 
     run: str
-    at: datetime
+    at: Time
     cause: str
     removed: list[str]
     files: list[FileRef]
@@ -123,15 +125,18 @@ def decode_entry(data: bytes) -> Entry:
     Raises:
       msgspec.MsgspecError: The bytes are no entry.
     """
-    return _DECODER.decode(data)
+    try:
+        return _DECODER.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 class BlobState(msgspec.Struct):
     """All that the ledger knows of a blob. `status` is None while it has no outcome."""
 
     content_type: str
-    created: datetime
-    expiration: datetime | None = None
+    created: Time
+    expiration: Time | None = None
     uri: str | None = None
     status: str | None = None
     records: int = 0
@@ -152,10 +157,10 @@ class SliceState(msgspec.Struct):
     """The newest word on a slice."""
 
     content_type: str
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     outcome: str
-    at: datetime
+    at: Time
     blobs: int = 0
     cause: str | None = None
     closed: bool = False
@@ -164,7 +169,7 @@ class SliceState(msgspec.Struct):
 class FileState(msgspec.Struct, frozen=True):
     """A committed file and when it was committed."""
 
-    at: datetime
+    at: Time
     ref: FileRef
 
 
@@ -172,8 +177,8 @@ class DriftState(msgspec.Struct):
     """How often something that no schema declares was landed, first and last when."""
 
     count: int
-    first: datetime
-    last: datetime
+    first: Time
+    last: Time
 
 
 class State:

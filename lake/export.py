@@ -16,10 +16,12 @@ from lake.ledger import require_tenants
 from lake.query import QueryError, connect, query_errors, read_batches, require_reading, select_nothing
 from lake.schema_text import quoted
 from lake.storage import LakeError, Storage
+from schemas.fit import BrokenRecordError
 from schemas.model import Table, tables
 from schemas.rebuild import rebuild
 
 BATCH_ROWS = 4096
+_DAMAGED = (BrokenRecordError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 _NOT_FOUND = regex(r'Referenced (?:column|table) "([^"]+)" not found')
 
 
@@ -38,8 +40,14 @@ def export(storage: Storage, where: str | None = None) -> Iterator[str]:
     require_tenants(storage)
     found = _all_batches(storage) if where is None else _matching_batches(storage, where)
     for table, batch in found:
-        for row in batch.to_pylist():
-            yield rebuild(table, row)
+        try:
+            records = [rebuild(table, row) for row in batch.to_pylist()]
+        except _DAMAGED as error:
+            raise LakeError(
+                f"rows of the table {table.name!r} in {storage.uri!r} are no records any more: a file was changed,"
+                " `auditlake verify` names it"
+            ) from error
+        yield from records
 
 
 def _all_batches(storage: Storage) -> Iterator[tuple[Table, pa.RecordBatch]]:

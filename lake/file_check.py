@@ -74,7 +74,7 @@ class FileCheck:
     def _count(self, ref: FileRef, data: bytes) -> Iterator[Problem]:
         try:
             held = self._count_rows(data) if layout.partition_of(ref.key) else self._count_rejects(data)
-        except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             yield Problem(ref.key, f"cannot be read: {error}")
             return
         if held != ref.rows:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from lake import layout
 from lake.ledger import Ledger, tenants
 from lake.rejected import read_rejected
-from lake.storage import Storage
+from lake.storage import LakeError, Storage
 from schemas.columns import TIMESTAMP
 from schemas.contract import record_types
 
@@ -85,7 +85,11 @@ def _drift(storage: Storage) -> Iterator[dict[str, Any]]:
 
 def _rejected(storage: Storage) -> Iterator[dict[str, Any]]:
     for stored in storage.list(layout.REJECTED):
-        for r in read_rejected(storage.get(stored.key)):
+        try:
+            records = list(read_rejected(storage.get(stored.key)))
+        except ValueError as error:
+            raise LakeError(f"{stored.key!r} in {storage.uri!r} cannot be read: {error}") from error
+        for r in records:
             yield {
                 "tenant": r.tenant,
                 "content_id": r.content_id,

@@ -68,6 +68,14 @@ def write_rejected(records: Iterable[RejectedRecord]) -> bytes:
 
 
 def read_rejected(data: bytes) -> Iterator[RejectedRecord]:
-    """Decodes what `write_rejected` encoded."""
-    for record in fastavro.reader(BytesIO(data), SCHEMA):
-        yield RejectedRecord(**record)  # type: ignore[arg-type]
+    """Decodes what `write_rejected` encoded.
+
+    Raises:
+      ValueError: The bytes are no such file.
+    """
+    try:
+        for record in fastavro.reader(BytesIO(data), SCHEMA):
+            yield RejectedRecord(**record)  # type: ignore[arg-type]
+    except Exception as error:
+        # fastavro names no errors for damage: any of Python's may come.
+        raise ValueError(f"it is no Avro file of rejected records ({error!r:.200})") from error

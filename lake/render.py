@@ -15,7 +15,7 @@ import pyarrow as pa
 from lake.text_table import text_table
 from schemas.times import format_utc
 
-_CONTROL = regex(r"[\x00-\x1f\x7f-\x9f]")
+_UNSEEN = regex(r"[\x7f-\x9f]")
 
 
 class Answer(Protocol):
@@ -42,8 +42,7 @@ def render(answer: Answer, form: str) -> Iterator[str]:
     elif answer.names == ["explain_key", "explain_value"]:
         yield from (line for row in rows for line in _text(row[1]).splitlines())
     else:
-        # Records hold what others wrote: a terminal must not take it for commands.
-        kept = [[_CONTROL.sub(_escape, _text(v)) for v in row] for row in rows]
+        kept = [[_text(v) for v in row] for row in rows]
         yield from text_table(answer.names, kept)
         yield f"({len(kept):,} {'row' if len(kept) == 1 else 'rows'})"
 
@@ -83,11 +82,8 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _escape(found: Any) -> str:
-    return str(ascii(found[0])[1:-1])
+    # JSON may hold these as they are, and some terminals take them for commands.
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _csv(cells: Sequence[str]) -> str:

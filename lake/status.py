@@ -9,7 +9,7 @@ from lake import layout
 from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, REJECTED, UNLISTED, BlobState, State
 from lake.ledger import Ledger, require_tenants
 from lake.storage import Storage
-from lake.text_table import size_text, text_table
+from lake.text_table import one_line, size_text, text_table
 from schemas.times import format_utc
 
 
@@ -196,9 +196,8 @@ def _describe_tenant(tenant: TenantStatus) -> list[str]:
     for feed in tenant.feeds:
         if blob := feed.oldest_open:
             until = f", expires {format_utc(blob.expiration)}" if blob.expiration else ""
-            lines.append(
-                f"{feed.content_type}: oldest blob not landed is {blob.content_id} of {_time(blob.created)}{until}"
-            )
+            name = one_line(blob.content_id)
+            lines.append(f"{feed.content_type}: oldest blob not landed is {name} of {_time(blob.created)}{until}")
     if tenant.tables:
         tables = [(t.table, t.files, size_text(t.bytes), t.rows) for t in tenant.tables]
         lines += ["", *text_table(("table", "files", "size", "rows"), tables)]

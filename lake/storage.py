@@ -86,6 +86,11 @@ class LocalStorage:
         self.uri = str(self.root)
 
     def _path(self, key: str) -> Path:
+        # Ledger entries name files: a hostile one must not lead out of the lake.
+        if "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise LakeError(
+                f"{key!r} is no key of a file in the lake {self.uri!r}: restore the ledger entry that names it"
+            )
         return self.root / key
 
     def put(self, key: str, data: bytes | memoryview) -> None:

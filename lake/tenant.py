@@ -45,7 +45,7 @@ class TenantLake:
             return False
         try:
             announced = msgspec.json.decode(self.storage.get(key), type=list[str])
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return False
         taken_out = [k for k in announced if k not in self.ledger.state.files]
         for one in taken_out:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
-from lake.text_table import size_text, text_table
+from lake.text_table import one_line, size_text, text_table
 
 SHOWN = 20
 
@@ -79,7 +79,7 @@ def describe(verification: Verification) -> str:
         return "\n".join(lines)
     count = len(verification.problems)
     lines.append(f"NOT verified: {count:,} {'problem' if count == 1 else 'problems'}")
-    lines += [f"  {p.where}: {p.what}" for p in verification.problems[:SHOWN]]
+    lines += [f"  {one_line(p.where)}: {one_line(p.what)}" for p in verification.problems[:SHOWN]]
     if count > SHOWN:
         lines.append(f"  and {count - SHOWN:,} more: --json lists them all")
     return "\n".join(lines)

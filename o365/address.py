@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from o365.errors import FatalError
 
 _PUBLISHER = "PublisherIdentifier"
-_ODD = regex(r"[\x00-\x20\x7f\\]")
+_ODD = regex(r"[^\x21-\x5b\x5d-\x7e]")
+_MOST_ENCODINGS = 5
 _PORTS = {"http": 80, "https": 443}
 _SHOWN_CHARS = 120
 
@@ -82,10 +83,16 @@ class FeedAddress:
 
     def _holds(self, path: str, operation: str) -> bool:
         """Whether a path is the operation's in this tenant's feed, with no way out of it."""
-        plain = unquote(path).lower()
+        plain = _decoded(path).lower()
         rest = plain.removeprefix(self._base.lower())
-        steps = plain.replace("\\", "/").split("/")
-        return rest != plain and rest.lstrip("/").startswith(operation) and not {".", ".."} & set(steps)
+        # Some servers drop what follows a semicolon, and then see the dots.
+        steps = {step.partition(";")[0] for step in plain.split("/")}
+        return (
+            rest != plain
+            and f"{rest.strip('/')}/".startswith(f"{operation.rstrip('/')}/")
+            and not {".", ".."} & steps
+            and not _ODD.search(plain)
+        )
 
     def _elsewhere(self, what: str, uri: str) -> FatalError:
         shown = uri if len(uri) <= _SHOWN_CHARS else uri[:_SHOWN_CHARS] + "…"
@@ -93,3 +100,10 @@ class FeedAddress:
             f"a {what} leads to {shown!r}, expected an address below {self.root}{self._base}; no token was sent there,"
             " check that the connection's cloud and tenant are right"
         )
+
+
+def _decoded(path: str) -> str:
+    """A path as the last of many servers may read it, each of which decodes it once."""
+    for _ in range(_MOST_ENCODINGS):
+        path = unquote(path)
+    return path

@@ -22,8 +22,9 @@ from o365.errors import (
 from schemas.contract import ApiError, api_errors, content_types, limits
 
 _QUOTED_CHARS = 200
+_READ_CHARS = 4000
 _CREDENTIAL = regex(r"(?i:bearer\s+\S+)|eyJ[\w-]+\.[\w.-]*")
-_SPELT_WAIT = regex(r"(\d+)\s*([hms])\b", IGNORECASE)
+_SPELT_WAIT = regex(r"(?<!\d)(\d{1,6})\s*([hms])\b", IGNORECASE)
 _UNIT_S = {"h": 3600, "m": 60, "s": 1}
 _READ_ROLE = "ActivityFeed.Read"
 
@@ -106,7 +107,8 @@ def quoted(text: str, hide: Collection[str] = ()) -> str:
     """Quotes a service's text for a message: one line, bounded, without credentials."""
     for credential in filter(None, hide):
         text = text.replace(credential, "…")
-    line = " ".join(_CREDENTIAL.sub("…", text).split())
+    # Looking for credentials in megabytes of a hostile text could take for ever.
+    line = " ".join(_CREDENTIAL.sub("…", text[:_READ_CHARS]).split())
     return repr(line if len(line) <= _QUOTED_CHARS else line[: _QUOTED_CHARS - 1] + "…")
 
 
@@ -220,6 +222,6 @@ def http_date(text: str) -> datetime | None:
     """Reads a date of a header; None where it is none."""
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from logging import getLogger
 from pathlib import Path
 from re import DOTALL
 from re import compile as regex
+from stat import S_IROTH
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -16,6 +18,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from o365.connection import Connection
 from o365.errors import ConfigError
 
+_LOGGER = getLogger(__name__)
 _PEM_CERTIFICATE = regex(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", DOTALL)
 
 
@@ -56,11 +59,12 @@ def _environment(connection: Connection, name: str, what: str) -> str:
 
 def _file(connection: Connection, path: str, what: str) -> bytes:
     try:
+        if os.name == "posix" and Path(path).stat().st_mode & S_IROTH:
+            _LOGGER.warning("every user of this machine can read the %s file %r: chmod 600 it", what, path)
         return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"connection {connection.name!r}: the {what} file {path!r} cannot be read ({error.strerror})"
-        ) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"connection {connection.name!r}: the {what} file {path!r} cannot be read ({why})") from error
 
 
 def _certificate(connection: Connection, path: str) -> Credential:

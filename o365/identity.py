@@ -22,11 +22,11 @@ from o365.connection import Connection
 from o365.credential import Credential, read_credential
 from o365.errors import ActivityError, FatalError, RetryableError
 from o365.transport import Answer, Transport
-from schemas.contract import api_errors, limits
+from schemas.contract import api_errors, clouds, limits
 
 _AADSTS = regex(r"AADSTS(\d+)")
 _MAX_BYTES = 1 << 20
-_ASSUMED_LIFE_S = 600.0  # as MSAL assumes where the answer names none
+_ASSUMED_LIFE_S = 600  # as MSAL assumes where the answer names none
 _OLD_PART = 0.75  # of its life, after which a short-lived token is renewed
 _SPARE_S = 60.0  # a token with less life left is not sent any more
 
@@ -127,10 +127,10 @@ class TokenSource:
                 client_credential=credential.for_msal,
                 instance_discovery=False,
                 azure_region=msal.ConfidentialClientApplication.DISABLE_MSAL_FORCE_REGION,
-                http_client=_SignInHttp(self._transport, credential),
+                http_client=_SignInHttp(self._transport, credential, self._connection.authority_address),
             )
             answer = application.acquire_token_for_client([self._connection.scope])
-            life_s = float(answer.get("expires_in") or _ASSUMED_LIFE_S)
+            life_s = float(answer["expires_in"])
         except ValueError as error:
             # MSAL's word for an odd answer, such as a token endpoint without TLS.
             host = urlsplit(self._connection.authority_address).netloc
@@ -145,9 +145,11 @@ class _SignInHttp:
     It raises on every refusal, before MSAL remembers it for up to an hour or hides its code.
     """
 
-    def __init__(self, transport: Transport, credential: Credential) -> None:
+    def __init__(self, transport: Transport, credential: Credential, authority: str) -> None:
         self._transport = transport
         self._credential = credential
+        # Where the discovery document may send the secret; it names another cloud's host for a tenant of that cloud.
+        self._hosts = {urlsplit(address).netloc for address in (authority, *(c.authority for c in clouds().values()))}
 
     def get(
         self,
@@ -159,7 +161,9 @@ class _SignInHttp:
     ) -> "_MsalResponse":
         """Reads the authority's discovery document."""
         answer = self._transport.send("GET", url, params=params, headers=headers, max_bytes=_MAX_BYTES)
-        return self._checked(url, answer, ("authorization_endpoint", "token_endpoint"))
+        needed = ("authorization_endpoint", "token_endpoint")
+        members = self._checked(url, answer, needed)
+        return _MsalResponse(answer.status, json.dumps({name: members[name] for name in needed}), answer.headers)
 
     def post(
         self,
@@ -171,17 +175,25 @@ class _SignInHttp:
         **_: object,
     ) -> "_MsalResponse":
         """Asks for a token."""
+        host = urlsplit(url).netloc
+        if host not in self._hosts:
+            raise FatalError(
+                f"sign-in failed: its token endpoint is at {host[:100]!r}, expected {' or '.join(sorted(self._hosts))};"
+                " no secret was sent there, check the connection's cloud and authority"
+            )
         answer = self._transport.send("POST", url, params=params, data=data, headers=headers, max_bytes=_MAX_BYTES)
-        return self._checked(url, answer, ("access_token",))
+        members = self._checked(url, answer, ("access_token",))
+        # No more than is used: MSAL reads other members too, and fails on odd values in ways of its own.
+        told = {"access_token": members["access_token"], "token_type": "Bearer", "expires_in": _life_s(members)}
+        return _MsalResponse(answer.status, json.dumps(told), answer.headers)
 
     def close(self) -> None:
         """Leaves the transport open, which is its owner's to close."""
 
-    def _checked(self, url: str, answer: Answer, needed: tuple[str, ...]) -> "_MsalResponse":
+    def _checked(self, url: str, answer: Answer, needed: tuple[str, ...]) -> Mapping[str, object]:
         host = urlsplit(url).netloc
-        text = answer.body.decode("utf-8-sig", errors="replace")
         try:
-            members = json.loads(text)
+            members = json.loads(answer.body.decode("utf-8-sig", errors="replace"))
         except (ValueError, RecursionError):
             members = None
         members = members if isinstance(members, dict) else {}
@@ -193,7 +205,7 @@ class _SignInHttp:
                     f"sign-in at {host} failed: the answer has no {name}, expected JSON with it; try again later",
                     status=answer.status,
                 )
-        return _MsalResponse(answer.status, text, answer.headers)
+        return members
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,15 @@ class _MsalResponse:
     status_code: int
     text: str
     headers: Mapping[str, str]
+
+
+def _life_s(members: Mapping[str, object]) -> int:
+    """Reads how long a token lives; whatever is no number of seconds means the shortest life that is usual."""
+    try:
+        life_s = int(float(str(members.get("expires_in"))))
+    except (ValueError, OverflowError):
+        return _ASSUMED_LIFE_S
+    return life_s if life_s > 0 else _ASSUMED_LIFE_S
 
 
 def _refused(host: str, answer: Answer, members: Mapping[str, object], credential: Credential) -> ActivityError:

@@ -4,11 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from re import compile as regex
 
 from o365.answers import is_html
 from o365.errors import RetryableError
 from schemas.feed import ContentBlob
 from schemas.times import parse_wire
+
+_HALF = regex(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def _text(item: Mapping[str, object], member: str, what: str) -> str:
     value = item.get(member)
     if not isinstance(value, str) or not value:
         raise _odd(what, f"an item's {member} is {_kind(value)}, expected a text")
+    if _HALF.search(value):
+        raise _odd(what, f"an item's {member} holds half a character, which no file can hold, expected a text")
     return value
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
+from re import compile as regex
 from ssl import SSLCertVerificationError, SSLError, create_default_context
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from o365.connection import is_loopback
 from o365.errors import ActivityError, ConfigError, RetryableError
 
 _PIECE_BYTES = 1 << 20
+_FIRST_BYTES = 256
+_PADDING = regex(rb"\0*+")
 _CONNECT_TIMEOUT_S = 10.0
 
 
@@ -158,19 +161,27 @@ def _read_wire(raw: BaseHTTPResponse, host: str, max_bytes: int) -> bytes:
 
 def _gunzip(wire: bytes, host: str, max_bytes: int) -> bytes:
     """Decompresses all members of a gzip body, each proved whole by its end mark and checksum."""
-    body = b""
-    while wire:
+    body = bytearray()
+    view, at = memoryview(wire), 0
+    while at < len(wire):
         member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        try:
-            body += member.decompress(wire, max_bytes + 1 - len(body))
-        except zlib.error as error:
-            raise _broken(host, "is corrupt") from error
-        if len(body) > max_bytes:
-            raise _too_large(host, max_bytes)
-        if not member.eof:
-            raise _broken(host, "ends before its gzip stream does")
-        wire = member.unused_data.lstrip(b"\0")
-    return body
+        size = _FIRST_BYTES
+        while not member.eof:
+            if at == len(wire):
+                raise _broken(host, "ends before its gzip stream does")
+            # Ever larger pieces: what is left over is copied, and a body may be of a million members.
+            piece = view[at : at + size]
+            try:
+                body += member.decompress(piece, max_bytes + 1 - len(body))
+            except zlib.error as error:
+                raise _broken(host, "is corrupt") from error
+            if len(body) > max_bytes:
+                raise _too_large(host, max_bytes)
+            at += len(piece)
+            size = min(2 * size, _PIECE_BYTES)
+        at -= len(member.unused_data)
+        at = _PADDING.match(wire, at).end()  # type: ignore[union-attr]
+    return bytes(body)
 
 
 def _broken(host: str, how: str) -> RetryableError:

@@ -319,6 +319,9 @@ def _run(words: list[str], command: list[str]) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
+    from lake.text_table import one_line
+
     # Beam adds the step's name to what was raised inside a step.
-    print(f"auditlake: {str(error).partition(' [while running')[0]}", file=sys.stderr)
+    sentence = str(error).partition(" [while running")[0]
+    print("auditlake: " + "\n".join(map(one_line, sentence.splitlines())), file=sys.stderr)
     return code

@@ -135,7 +135,9 @@ def find_lake(flag: str | None, environ: Mapping[str, str], file: Mapping[str, A
     lake = flag or environ.get("AUDITLAKE_LAKE") or (_read_file(None) if file is None else file).get("lake")
     if not lake:
         raise UsageError("no lake is given: add --lake, for instance --lake ./data, or set AUDITLAKE_LAKE")
-    return str(lake)
+    if not isinstance(lake, str) or "\0" in lake:
+        raise UsageError(f"the lake is {lake!r}, expected a folder or URI as text, for instance ./data")
+    return lake
 
 
 def _read_file(path: str | None) -> dict[str, Any]:
@@ -144,8 +146,12 @@ def _read_file(path: str | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"the configuration file {str(file)!r} cannot be read: {error}") from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _chosen(tenants: list[dict[str, Any]], tenant_id: str | None) -> list[dict[str, Any]]:
@@ -163,7 +169,12 @@ def _connection(file: Mapping[str, Any], given: Mapping[str, str | None], enviro
     if unknown:
         hint = "; a secret never stands in the file" if "client_secret" in unknown else ""
         raise UsageError(f"unknown setting {sorted(unknown)[0]!r} in the configuration file{hint}")
-    values = {key: value for key, value in file.items() if value is not None}
+    for key, value in file.items():
+        if not _is_text(value) and not (
+            key == "content_types" and isinstance(value, list) and all(map(_is_text, value))
+        ):
+            raise UsageError(f"{key} in the configuration file is {value!r}, expected a text in quotes")
+    values = dict(file)
     values |= {key: value for key, value in given.items() if value is not None}
     for key in ("tenant_id", "client_id"):
         if not values.get(key):

@@ -8,6 +8,7 @@ from datetime import datetime
 from lake import layout
 from lake.entries import EXPIRED, FAILED, LANDED, LISTED, REJECTED, Entry, Listing
 from lake.gaps import SOON, Gap
+from lake.text_table import one_line
 from pipeline.plan import Failure
 from schemas.times import TimeRange, format_utc
 
@@ -128,18 +129,18 @@ def describe(summary: Summary) -> str:
         lines += [f"  {table:<{width}}  {count:>10,} rows" for table, count in sorted(summary.rows.items()) if count]
     if summary.drift:
         lines.append(f"drift      {sum(summary.drift.values()):,} members kept in _extra, most of all:")
-        lines += [f"  {what}  {count:,}" for what, count in summary.drift.most_common(SHOWN)]
+        lines += [f"  {one_line(what)}  {count:,}" for what, count in summary.drift.most_common(SHOWN)]
     if summary.rejects:
         conflicts = f", {summary.conflicts:,} of them conflicts" if summary.conflicts else ""
         lines.append(f"rejected   {summary.rejects:,} records{conflicts}, whole, under {summary.lake}/rejected/")
     if summary.missing:
         lines.append("missing")
-        lines += [f"  {sentence}" for sentence in summary.missing[: 4 * SHOWN]]
+        lines += [f"  {one_line(sentence)}" for sentence in summary.missing[: 4 * SHOWN]]
         if len(summary.missing) > 4 * SHOWN:
             lines.append(f"  and {len(summary.missing) - 4 * SHOWN:,} more: --json lists them all")
     if summary.expiring:
         lines.append("WARNING    ages out within a day:")
-        lines += [f"  {sentence}" for sentence in summary.expiring[:SHOWN]]
+        lines += [f"  {one_line(sentence)}" for sentence in summary.expiring[:SHOWN]]
         if len(summary.expiring) > SHOWN:
             lines.append(f"  and {len(summary.expiring) - SHOWN:,} more: auditlake gaps lists them all")
     lines.append(f"lake       {summary.lake}")

@@ -27,4 +27,7 @@ def parse_when(text: str, now: datetime, option: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(f"{option} {text!r} is no time: {_FORMS}") from error
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:
+        raise UsageError(f"{option} {text!r} lies outside all time: {_FORMS}") from error
