@@ -145,8 +145,12 @@ class ActivityClient:
         """Lists the attempts to tell a webhook; to find faults, not content."""
         return self._pages("subscriptions/notifications", content_type, time_range, notification)
 
-    def retrieve(self, blob: ContentBlob | str) -> bytes:
+    def retrieve(self, blob: ContentBlob | str, on_large: Callable[[], None] | None = None) -> bytes:
         """Fetches a blob, given itself or its content URI, as the bytes the service stores.
+
+        Args:
+          blob: The blob.
+          on_large: Called where it proves large, before most of it is read; it may wait.
 
         Raises:
           SkippableError: The blob does not exist, has expired or is too large.
@@ -156,7 +160,7 @@ class ActivityClient:
         uri = blob if isinstance(blob, str) else blob.content_uri
         url = self._address.blob(uri)
         what = f"fetching blob {urlsplit(url).path.rpartition('/')[2][:100]!r}"
-        request = Request("GET", url, what, is_blob=True, max_bytes=self._max_blob_bytes)
+        request = Request("GET", url, what, is_blob=True, max_bytes=self._max_blob_bytes, on_large=on_large)
         return self._calls.send(request, lambda answer: _blob_body(answer, what))
 
     def content_uri(self, content_id: str) -> str:

@@ -47,6 +47,7 @@ class Request:
       headers: Headers of its own.
       max_bytes: Most bytes of the answer after decompression.
       deadline_s: Seconds after its first failure at which it is given up; the client's by default.
+      on_large: Called where the body of the answer grows large, before more of it is read; it may wait.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     max_bytes: int = 64 << 20
     deadline_s: float | None = None
+    on_large: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Calls:
                 headers={"Accept": "application/json", **request.headers},
                 token=token,
                 max_bytes=request.max_bytes,
+                on_large=request.on_large,
             )
         except TooLargeError as large:
             if not request.is_blob:

@@ -18,6 +18,7 @@ from o365.connection import is_loopback
 from o365.errors import ActivityError, ConfigError, RetryableError
 
 _PIECE_BYTES = 1 << 20
+_LARGE_BYTES = 2 << 20  # on the wire, where records shrink to a fifth and less
 _FIRST_BYTES = 256
 _PADDING = regex(rb"\0*+")
 _CONNECT_TIMEOUT_S = 10.0
@@ -74,8 +75,19 @@ class Transport:
         data: Mapping[str, str] | None = None,
         token: str | None = None,
         max_bytes: int,
+        on_large: Callable[[], None] | None = None,
     ) -> Answer:
         """Sends one request and reads the whole answer.
+
+        Args:
+          method: HTTP method.
+          url: Address.
+          headers: Headers.
+          params: Parameters of the query.
+          data: Fields of a form.
+          token: Access token.
+          max_bytes: Most bytes of the body, on the wire and after decompression.
+          on_large: Called once where the body grows large, before more of it is read; it may wait.
 
         Raises:
           ConfigError: The host's certificate is not trusted.
@@ -99,7 +111,7 @@ class Transport:
                 # A proxy is for far hosts; it could not reach this machine's own.
                 proxies={"no_proxy": parts.hostname or ""} if is_loopback(parts.hostname) else None,
             ) as response:
-                return _read(response, parts.netloc, max_bytes)
+                return _read(response, parts.netloc, max_bytes, on_large or _go_on)
         except (requests.RequestException, HTTPError) as error:
             raise _no_answer(error, parts.netloc, self._timeout_s) from error
         except OSError as error:
@@ -136,9 +148,13 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-def _read(response: requests.Response, host: str, max_bytes: int) -> Answer:
+def _go_on() -> None:
+    """Waits for nothing."""
+
+
+def _read(response: requests.Response, host: str, max_bytes: int, on_large: Callable[[], None]) -> Answer:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    wire = _read_wire(response.raw, host, max_bytes)
+    wire = _read_wire(response.raw, host, max_bytes, on_large)
     is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
     if encoding in ("gzip", "x-gzip") and wire:
         return Answer(response.status_code, response.headers, _gunzip(wire, host, max_bytes), is_whole=True)
@@ -147,15 +163,19 @@ def _read(response: requests.Response, host: str, max_bytes: int) -> Answer:
     return Answer(response.status_code, response.headers, wire, is_whole=is_framed)
 
 
-def _read_wire(raw: BaseHTTPResponse, host: str, max_bytes: int) -> bytes:
+def _read_wire(raw: BaseHTTPResponse, host: str, max_bytes: int, on_large: Callable[[], None]) -> bytes:
     pieces: list[bytes] = []
     size_bytes = 0
+    is_large = False
     # urllib3 raises here where fewer bytes come than announced. Decoding is ours: its gzip accepts a cut stream.
     while piece := raw.read(_PIECE_BYTES, decode_content=False):
         pieces.append(piece)
         size_bytes += len(piece)
         if size_bytes > max_bytes:
             raise _too_large(host, max_bytes)
+        if size_bytes > _LARGE_BYTES and not is_large:
+            is_large = True
+            on_large()
     return b"".join(pieces)
 
 

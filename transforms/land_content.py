@@ -3,10 +3,10 @@
 ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows ── one ledger entry ── UnitOutcome
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from threading import Semaphore
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -85,22 +85,62 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     feed = unit.feed
     wanted = [b for b in unit.blobs if not lake.ledger.state.is_settled(b.content_id)]
     landing = Unit(lake, feed.run, feed.content_type)
-    for blob, fetched in _fetch_ahead(pool, client.retrieve, wanted):
+    for blob, fetched in _Fetches(pool, client).ahead(wanted):
         _add(landing, client, blob, fetched, feed.run)
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     entry = landing.commit()
     return _outcome(unit, entry)
 
 
-def _fetch_ahead(
-    pool: ThreadPoolExecutor, fetch: Callable[[ContentBlob], bytes], blobs: Iterable[ContentBlob]
-) -> Iterator[tuple[ContentBlob, "Future[bytes]"]]:
-    """Yields the blobs in order, each with its fetch, keeping at most FETCH_THREADS of them under way."""
-    waiting = iter(blobs)
-    under_way = deque((b, pool.submit(fetch, b)) for b in islice(waiting, FETCH_THREADS))
-    while under_way:
-        yield under_way.popleft()
-        under_way.extend((b, pool.submit(fetch, b)) for b in islice(waiting, 1))
+class _Fetches:
+    """Fetches blobs ahead in threads: many small ones at a time, but of large ones one, until it is landed."""
+
+    def __init__(self, pool: ThreadPoolExecutor, client: ActivityClient) -> None:
+        self._pool = pool
+        self._client = client
+        self._gate = Semaphore()
+        self._large: set[str] = set()
+
+    def ahead(self, blobs: Iterable[ContentBlob]) -> Iterator[tuple[ContentBlob, "Future[bytes]"]]:
+        """Yields the blobs in order, each with its fetch, keeping at most FETCH_THREADS of them under way.
+
+        Only a large one is handed out as soon as it is there: others may wait for it.
+        """
+        waiting = iter(blobs)
+        under_way = [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, FETCH_THREADS)]
+        try:
+            while under_way:
+                wait([f for _, f in under_way if not f.done()] or [under_way[0][1]], return_when=FIRST_COMPLETED)
+                ready = [
+                    n for n, (b, f) in enumerate(under_way) if f.done() and (n == 0 or b.content_id in self._large)
+                ]
+                if ready:
+                    blob, fetched = under_way.pop(ready[-1])
+                    yield blob, fetched
+                    self._let_go(blob)
+                    under_way += [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, 1)]
+        finally:
+            # Where landing has failed, nobody must be left waiting.
+            for _, fetched in under_way:
+                fetched.cancel()
+                self._gate.release()
+
+    def _fetch(self, blob: ContentBlob) -> bytes:
+        def on_large() -> None:
+            if blob.content_id not in self._large:
+                self._gate.acquire()
+                self._large.add(blob.content_id)
+
+        try:
+            return self._client.retrieve(blob, on_large)
+        except ActivityError:
+            self._let_go(blob)
+            raise
+
+    def _let_go(self, blob: ContentBlob) -> None:
+        if blob.content_id in self._large:
+            self._large.discard(blob.content_id)
+            self._gate.release()
 
 
 def _add(landing: Unit, client: ActivityClient, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
