@@ -182,6 +182,7 @@ KINDS: dict[str, Kind] = {
     "truncated_gzip": _spoils(lambda packed: packed[: len(packed) // 2], packed=True),
     "corrupt_gzip": _spoils(bodies.corrupt, packed=True),
     "invalid_json": _spoils(lambda body: body.rstrip()[:-1]),
+    "broken_off": _spoils(lambda body: body[: len(body) // 2]),
     "wrong_shape": _spoils(bodies.misshapen),
     "empty": _spoils(lambda _: b""),
     "no_records": Kind(partial(bodies.spoil_body, spoil=lambda _: b"[]"), ("blob",)),

@@ -30,7 +30,8 @@ What comes, with its parameters (those in brackets may be left out):
     html [status 200] [retry_after] · af code [status] [retry_after] · unauthorized (401 without code)
     expired (the blob, from now on) · hangup · reset · cut (half of the body, then the end)
     stalled seconds (half of the body, silence, then the end) · truncated_gzip · corrupt_gzip
-    invalid_json · wrong_shape · empty (no byte) · no_records (a blob that is [])
+    invalid_json (the last bracket is missing) · broken_off (half of it, as if that were all) · wrong_shape
+    empty (no byte) · no_records (a blob that is [])
     next_encoded ($ as %24) · next_capitals (names) · next_http · next_self · next_foreign
     next_blank (on the last page) · page_gaps items (this share of the blobs is not listed, always the same)
     page_overlap (a page begins with the last blob of the page before) · page_backwards
