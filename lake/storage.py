@@ -68,9 +68,14 @@ def open_storage(uri: str) -> Storage:
     Raises:
       WrongRequestError: The scheme is not one that this version can use.
     """
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file") or re.fullmatch(r"[A-Za-z]", parts.scheme):
-        return LocalStorage(Path(unquote(parts.path) if parts.scheme == "file" else uri))
+    try:
+        parts = urlsplit(uri)
+        # An address such as file://data/lake names the host data.
+        has_path = parts.scheme != "file" or (parts.netloc in ("", "localhost") and parts.path and "%00" not in uri)
+        if has_path and (parts.scheme in ("", "file") or re.fullmatch(r"[A-Za-z]", parts.scheme)):
+            return LocalStorage(Path(unquote(parts.path) if parts.scheme == "file" else uri))
+    except (ValueError, RuntimeError) as error:
+        raise WrongRequestError(f"the lake {uri!r} is no folder or URI ({error}): expected a local path") from error
     raise WrongRequestError(f"the lake {uri!r} is on a store that is not supported: expected a local path or file://")
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from logging import getLogger
 from pathlib import Path
 from re import DOTALL
@@ -60,11 +61,17 @@ def _environment(connection: Connection, name: str, what: str) -> str:
 def _file(connection: Connection, path: str, what: str) -> bytes:
     try:
         if os.name == "posix" and Path(path).stat().st_mode & S_IROTH:
-            _LOGGER.warning("every user of this machine can read the %s file %r: chmod 600 it", what, path)
+            _warn_of_readers(what, path)
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"connection {connection.name!r}: the {what} file {path!r} cannot be read ({why})") from error
+
+
+@cache
+def _warn_of_readers(what: str, path: str) -> None:
+    """Warns once of a file: it is read again at every sign-in."""
+    _LOGGER.warning("every user of this machine can read the %s file %r: chmod 600 it", what, path)
 
 
 def _certificate(connection: Connection, path: str) -> Credential:

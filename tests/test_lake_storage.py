@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.storage import LakeError, LocalStorage, open_storage
+from lake.storage import LakeError, LocalStorage, WrongRequestError, open_storage
 
 
 @pytest.fixture
@@ -126,3 +126,11 @@ def test_uri_names_a_folder(tmp_path: Path) -> None:
 def test_uri_of_another_store_is_refused() -> None:
     with pytest.raises(LakeError, match="'s3://bucket/lake' is on a store that is not supported"):
         open_storage("s3://bucket/lake")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://[", "~no-such-user/lake", "file://%00", "file://data/lake", "file://", "ftp://x/y"]
+)
+def test_uri_that_names_no_lake_is_refused_in_a_sentence(uri: str) -> None:
+    with pytest.raises(WrongRequestError, match="expected"):
+        open_storage(uri)

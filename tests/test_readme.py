@@ -14,7 +14,7 @@ from emulator.server import running
 from pipeline.cli import _parse, _parser
 from tests.commands import ROOT, auditlake, environment, succeed
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = DOCUMENTS[0].read_text()
 
 

@@ -2,9 +2,9 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
@@ -176,16 +176,13 @@ class _Answers:
 
 
 _CONNECTION = Connection(
-    "contoso",
-    TENANT,
-    TENANT,
-    authority="https://login.example",
-    client_secret_file=str(Path(__file__).with_name("secret.txt")),
+    "contoso", TENANT, TENANT, authority="https://login.example", client_secret_env="AUDITLAKE_FUZZ_SECRET"
 )
 
 
 def check_token(data: bytes) -> None:
     """A sign-in gives a token that lives for a time, or is an error of ours."""
+    os.environ["AUDITLAKE_FUZZ_SECRET"] = "not-a-secret"
     source = TokenSource(_CONNECTION, _Answers(data), clock=lambda: 1000.0)  # type: ignore[arg-type]
     try:
         assert isinstance(source.token(), str)

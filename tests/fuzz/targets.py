@@ -21,19 +21,19 @@ class Target:
 
 
 TARGETS = {
-    "decoder": Target(decoder.check_decoder, decoder.bodies, 150),
+    "decoder": Target(decoder.check_decoder, decoder.bodies, 100),
     "listing": Target(service.check_listing, service.listings, 300),
     "refusal": Target(service.check_refusal, service.refusals, 300),
     "address": Target(service.check_address, service.addresses, 400),
     "token": Target(service.check_token, service.tokens, 60),
     "entry": Target(lakes.check_entry, lakes.damaged("entry"), 200),
     "checkpoint": Target(lakes.check_checkpoint, lakes.damaged("checkpoint") | lakes.made_up_checkpoints(), 150),
-    "lake_with_entry": Target(lakes.check_lake_with_entry, lakes.damaged("entry"), 5),
+    "lake_with_entry": Target(lakes.check_lake_with_entry, lakes.damaged("entry"), 4),
     "lake_with_checkpoint": Target(
         lakes.check_lake_with_checkpoint, lakes.damaged("checkpoint") | lakes.made_up_checkpoints(), 4
     ),
-    "lake_with_parquet": Target(lakes.check_lake_with_parquet, lakes.damaged("parquet") | lakes.made_up_parquet(), 5),
-    "lake_with_avro": Target(lakes.check_lake_with_avro, lakes.damaged("avro") | lakes.made_up_avro(), 5),
+    "lake_with_parquet": Target(lakes.check_lake_with_parquet, lakes.damaged("parquet") | lakes.made_up_parquet(), 3),
+    "lake_with_avro": Target(lakes.check_lake_with_avro, lakes.damaged("avro") | lakes.made_up_avro(), 3),
     "config": Target(settings.check_config, settings.configs, 200),
     "times": Target(settings.check_times, settings.times, 300),
 }
