@@ -92,15 +92,12 @@ class Governor:
             if self._quota.accepted(grant, self._clock()) and grant > self._surprised_at:
                 self._surprises = 0
 
-    def throttled(self, grant: int, retry_after_s: float | None = None) -> float:
+    def throttled(self, grant: int, retry_after_s: float | None = None) -> None:
         """Learns from the refusal of a granted request, and makes everyone wait where that is called for.
 
         Args:
           grant: What `acquire` returned for the request.
           retry_after_s: Seconds the service asks to wait, if it does.
-
-        Returns:
-          Seconds until the next request is sent at the earliest.
         """
         with self._lock:
             now = self._clock()
@@ -114,9 +111,9 @@ class Governor:
                     pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - 2))
                     pause_s *= 0.5 + self._jitter() / 2
             if retry_after_s is not None:
-                pause_s = max(pause_s, min(retry_after_s, _LONGEST_PAUSE_S) + self._jitter())
+                asked_s = min(retry_after_s, _LONGEST_PAUSE_S)
+                pause_s = max(pause_s, asked_s + min(1.0, asked_s / 10) * self._jitter())
             self._paused_until = max(self._paused_until, now + pause_s)
-            return max(0.0, self._paused_until - now)
 
 
 class _Turn:
