@@ -35,13 +35,13 @@ class ActivityClient:
     Args:
       connection: Which tenant, and as whom.
       governor: The tenant's request budget; one of its own by default.
+      transport: Sends the requests, and may be shared; one of its own by default.
       tokens: Gives access tokens; the connection's sign-in by default.
       clock: Monotonic seconds.
       sleep: Waits for seconds.
       jitter: A number from 0 to 1, new at each call.
       deadline_s: Seconds after its first failure at which a call is given up.
       max_blob_bytes: Most bytes of a blob after decompression.
-      pool_size: Connections kept open; the number of threads.
 
     Raises:
       ConfigError: The connection's CA file cannot be used.
@@ -52,18 +52,18 @@ class ActivityClient:
         connection: Connection,
         *,
         governor: Governor | None = None,
+        transport: Transport | None = None,
         tokens: Tokens | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
         deadline_s: float = 300.0,
         max_blob_bytes: int = 1 << 30,
-        pool_size: int = 32,
     ) -> None:
         self.connection = connection
         self.governor = governor or Governor(share=connection.share, clock=clock, sleep=sleep, jitter=jitter)
         self._max_blob_bytes = max_blob_bytes
-        self._transport = Transport(ca_file=connection.ca_file, timeout_s=connection.timeout_s, pool_size=pool_size)
+        self._transport = transport or Transport(ca_file=connection.ca_file, timeout_s=connection.timeout_s)
         self._calls = Calls(
             transport=self._transport,
             tokens=tokens or TokenSource(connection, self._transport, clock=clock),

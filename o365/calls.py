@@ -150,7 +150,8 @@ class Calls:
                 self._breaker.succeeded()
                 return result
             _LOGGER.debug("again in %.1f s: %s", wait_s, last.message)
-            self._sleep(wait_s)
+            if wait_s > 0:
+                self._sleep(wait_s)
             failures += 1
             self._count(retries=1)
 
@@ -223,7 +224,9 @@ class Calls:
 
     def _wait_s(self, error: RetryableError, failures: int) -> float:
         if error.retry_after_s is not None:
-            return error.retry_after_s + self._jitter()
+            return error.retry_after_s + min(1.0, error.retry_after_s / 10) * self._jitter()
+        if isinstance(error, ThrottledError):
+            return 0.0  # the governor knows better: a quota wants a long wait, a stray refusal none
         return min(_MAX_BACKOFF_S, 2.0**failures) * (0.5 + self._jitter() / 2)
 
     def _count(self, *, requests: int = 0, throttled: int = 0, retries: int = 0) -> None:

@@ -12,6 +12,7 @@ between, so no minute of its own, sliding or fixed, ever holds more than the lim
 """
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
 _TRIALS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # waits after the trials that fail, the first of which comes at once
@@ -21,6 +22,8 @@ _LONGEST_GROW_S = 1200.0
 _FIRST_GROWTH = 0.1  # of the limit, at most, in the first period of growth; twice as much in each that follows
 _SURE_BATCH = 16  # a trial of so many that passes ends the doubt
 _NEAR = 0.9  # of the limit: a refusal from here on corrects it by little, and needs no trial
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 300.0  # whatever the service asks for; then somebody has to look
 _POLL_S = 0.02
 _SOON_S = 1e-6  # shorter times are rounding
 
@@ -31,18 +34,21 @@ class Quota:
     Args:
       limit: Requests a period that are granted before anything is known.
       period_s: Seconds of a period.
+      jitter: A number from 0 to 1, new at each call.
     """
 
-    def __init__(self, limit: float, period_s: float) -> None:
+    def __init__(self, limit: float, period_s: float, jitter: Callable[[], float]) -> None:
         self.limit = limit
         self.serial = 0
-        self._period_s = period_s
+        self._period_s, self._jitter = period_s, jitter
         self._sure_limit = limit  # what the limit goes back to where it was cut for nothing
         self._under_way: set[int] = set()
         self._answered: deque[float] = deque()
         self._first_period_ends = self._trial_at = inf
         self._cut = 0  # grants up to this number were made before the limit was last cut
         self._failed_trials = 0
+        self._surprises = 0  # refusals within the limit with nothing accepted between them
+        self._paused_until = -inf
         self._grow_s, self._growth = _GROW_S, _FIRST_GROWTH
         # A trial: requests of a batch to grant still, those under way, what came of the others, and the rise so far.
         self._batch, self._left, self._raised = 1, 0, 0
@@ -57,6 +63,8 @@ class Quota:
 
     def wait_s(self, now: float) -> float:
         """Seconds until to ask again; 0 where a request may be granted."""
+        if now + _SOON_S < self._paused_until:
+            return self._paused_until - now
         over = self.used(now) - int(self.limit)
         if over < 0 or self._left:
             return 0.0
@@ -81,37 +89,36 @@ class Quota:
         self._under_way.add(self.serial)
         return self.serial
 
-    def accepted(self, grant: int, now: float) -> bool:
-        """Counts a request that was not refused for the quota.
+    def accepted(self, grant: int, now: float) -> None:
+        """Counts a request that was not refused for the quota; what has been counted already is left as it is."""
+        if grant in self._under_way:
+            self._under_way.remove(grant)
+            self._answered.append(now)
+            self._surprises = 0 if grant > self._cut else self._surprises
+            self._judge(grant, now, refused=0)
 
-        Returns:
-          Whether it was under way; what has been counted already is left as it is.
-        """
-        if grant not in self._under_way:
-            return False
-        self._under_way.remove(grant)
-        self._answered.append(now)
-        self._judge(grant, now, refused=0)
-        return True
-
-    def refused(self, grant: int, now: float) -> bool:
-        """Learns from a request that was refused for the quota.
-
-        Returns:
-          Whether it was granted within the limit, and after all that was known to be refused.
-        """
+    def refused(self, grant: int, now: float, retry_after_s: float | None = None) -> None:
+        """Learns from a request that was refused for the quota, and pauses where that is called for."""
         self._under_way.discard(grant)
+        used = float(self.used(now))
         if grant in self._trial:
             self._judge(grant, now, refused=1)
-            return False
-        used = float(self.used(now))
-        is_news = grant > self._cut
-        if is_news:
-            self._doubt(used, now)
-        else:
+        elif grant <= self._cut:
             # Under way when the limit was cut: it only makes the count exact.
             self.limit = min(self.limit, used)
-        return is_news
+        else:
+            self._doubt(used, now)
+            # The first may be a stray one, which costs nobody else a wait.
+            if self._surprises:
+                pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - 1))
+                self._pause(now + pause_s * (0.5 + self._jitter() / 2))
+            self._surprises += 1
+        if retry_after_s is not None:
+            asked_s = min(retry_after_s, _LONGEST_PAUSE_S)
+            self._pause(now + asked_s + min(1.0, asked_s / 10) * self._jitter())
+
+    def _pause(self, until: float) -> None:
+        self._paused_until = max(self._paused_until, until)
 
     def _is_in_doubt(self) -> bool:
         return self.limit < self._sure_limit

@@ -19,8 +19,6 @@ from o365.quota import Quota
 from schemas.contract import limits
 
 _LOGGER = getLogger(__name__)
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 300.0  # whatever the service asks for; then somebody has to look
 _SOON_S = 1e-6  # waits below this are rounding
 
 
@@ -47,13 +45,11 @@ class Governor:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._period_s = period_s or float(limits()["quota_period"])
-        self._quota = Quota(max(1.0, share * (quota_requests or limits()["quota_requests"])), self._period_s)
-        self._clock, self._sleep, self._jitter = clock, sleep, jitter
+        limit = max(1.0, share * (quota_requests or limits()["quota_requests"]))
+        self._quota = Quota(limit, self._period_s, jitter)
+        self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._turn = _Turn()
-        self._surprises = 0  # refusals within the limit, with nothing accepted between them
-        self._surprised_at = 0  # grants up to this number were made before the last of them
-        self._paused_until = -inf
 
     @property
     def quota(self) -> int:
@@ -79,7 +75,7 @@ class Governor:
             while True:
                 with self._lock:
                     now = self._clock()
-                    wait_s = max(self._paused_until - now, self._quota.wait_s(now))
+                    wait_s = self._quota.wait_s(now)
                     if wait_s < _SOON_S:
                         return self._quota.grant(now)
                 if now + wait_s > until:
@@ -89,34 +85,18 @@ class Governor:
     def release(self, grant: int) -> None:
         """Says that the request of a grant is over; after `throttled` it changes nothing."""
         with self._lock:
-            if self._quota.accepted(grant, self._clock()) and grant > self._surprised_at:
-                self._surprises = 0
+            self._quota.accepted(grant, self._clock())
 
-    def throttled(self, grant: int, retry_after_s: float | None = None) -> float:
+    def throttled(self, grant: int, retry_after_s: float | None = None) -> None:
         """Learns from the refusal of a granted request, and makes everyone wait where that is called for.
 
         Args:
           grant: What `acquire` returned for the request.
           retry_after_s: Seconds the service asks to wait, if it does.
-
-        Returns:
-          Seconds until the next request is sent at the earliest.
         """
         with self._lock:
-            now = self._clock()
-            pause_s = 0.0
-            if self._quota.refused(grant, now):
-                _LOGGER.debug("quota learned: %.0f requests in %.0f s", self._quota.limit, self._period_s)
-                self._surprises += 1
-                self._surprised_at = self._quota.serial
-                # The first may be a stray one, which costs nobody else a wait.
-                if self._surprises > 1:
-                    pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - 2))
-                    pause_s *= 0.5 + self._jitter() / 2
-            if retry_after_s is not None:
-                pause_s = max(pause_s, min(retry_after_s, _LONGEST_PAUSE_S) + self._jitter())
-            self._paused_until = max(self._paused_until, now + pause_s)
-            return max(0.0, self._paused_until - now)
+            self._quota.refused(grant, self._clock(), retry_after_s)
+            _LOGGER.debug("quota learned: %.0f requests in %.0f s", self._quota.limit, self._period_s)
 
 
 class _Turn:

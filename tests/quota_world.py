@@ -45,7 +45,7 @@ class FixedService:
 
 @dataclass
 class Client:
-    """Eight threads that send as fast as the quota lets them, and a refused request again after a moment."""
+    """Eight threads that send as fast as the quota lets them, and a refused request again."""
 
     quota: Quota
     wanted: int = 10**9
@@ -126,13 +126,9 @@ class _Threads:
         if is_accepted:
             client.accepted.append(now)
             client.quota.accepted(grant, now)
-            self.idle += 1
         else:
             client.refused.append(now)
             client.quota.refused(grant, now)
-            self.world.after(0.5 + self.world.draw() / 2, self._send_again)
-        self.ask()
-
-    def _send_again(self) -> None:
-        self.idle, self.to_send = self.idle + 1, self.to_send + 1
+            self.to_send += 1
+        self.idle += 1
         self.ask()
