@@ -132,7 +132,12 @@ class _Fetches:
                 self._large.add(blob.content_id)
 
         try:
-            return self._client.retrieve(blob, on_large)
+            try:
+                return self._client.retrieve(blob, on_large)
+            except SkippableError as error:
+                if error.expired:
+                    raise
+                return self._client.retrieve(blob, on_large)  # gateways say for moments that there is nothing
         except ActivityError:
             self._let_go(blob)
             raise
@@ -158,13 +163,13 @@ def _add(landing: Unit, client: ActivityClient, blob: ContentBlob, fetched: "Fut
 
 
 def _read_again(client: ActivityClient, blob: ContentBlob, body: bytes) -> tuple[bytes, Sequence[RawRecord] | None]:
-    """Splits a body, and fetches a damaged one again until it is whole or comes the same twice.
+    """Splits a body, and fetches a damaged or empty one again until it is whole or comes the same twice.
 
     Gives the body and its records, None where it is no whole array.
     """
     for _ in range(FETCH_TRIES):
         raws = whole_records(body)
-        if raws is not None and not any(isinstance(raw, bytes) for raw in raws):
+        if raws and not any(isinstance(raw, bytes) for raw in raws):
             return body, raws
         again = client.retrieve(blob)
         if again == body:
