@@ -1,6 +1,7 @@
 """What a run will do, drawn from its seed before anything starts: draws never depend on time."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -36,7 +37,8 @@ class Command:
       orders: What befalls it from inside.
       delay_s: Seconds after the others of its act that it starts.
       kill_after_s: Seconds after its start that its process group is killed.
-      wrong: Why it is used wrongly, if it is: secret or time.
+      wrong: Why it is used wrongly, if it is: secret (of the last tenant) or time.
+      skew_s: Seconds that its machine's clock is ahead of the service's.
     """
 
     words: tuple[str, ...]
@@ -44,6 +46,7 @@ class Command:
     delay_s: float = 0.0
     kill_after_s: float | None = None
     wrong: str | None = None
+    skew_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,13 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Commands that run at once, after the clock was moved on, while faults befall the service."""
+    """Commands that run at once, after the clock was moved on, while faults befall the service.
+
+    `stops` is a content type whose subscription somebody stops before.
+    """
 
     advance_s: float
+    stops: str | None
     faults: tuple[ScriptedFault, ...]
     outage: Outage | None
     commands: tuple[Command, ...]
@@ -80,22 +87,19 @@ class Plan:
     acts: tuple[Act, ...]
     later_s: float
     catch_up: bool
+    asks: bool
 
     def __str__(self) -> str:
-        acts = [
-            f"act {n}: clock +{a.advance_s / HOUR:.1f} h, faults {[f.what for f in a.faults]}, outage {a.outage}\n"
-            + "\n".join(f"    {c}" for c in a.commands)
-            for n, a in enumerate(self.acts, 1)
-        ]
-        return "\n  ".join(
-            [
-                f"seed {self.seed}: {self.tenants} tenants, {', '.join(self.content_types)}, "
-                f"{self.records} records over {self.hours} h before {self.anchor:%Y-%m-%dT%H:%M:%SZ}, "
-                f"blobs up to {self.max_blob}, pages of {self.page_size}",
-                *acts,
-                f"finale, {self.later_s / HOUR:.1f} h later again",
+        """Says it for a log."""
+        figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "acts"}
+        lines = [f"{name} {value}" for name, value in figures.items()]
+        for number, act in enumerate(self.acts, 1):
+            lines += [
+                f"act {number}, {act.advance_s / HOUR:.1f} h later, {act.outage}, stops {act.stops}",
+                *map(str, act.faults),
+                *map(str, act.commands),
             ]
-        )
+        return "\n  ".join(lines)
 
 
 def draw_plan(seed: int, collectors: int | None = None) -> Plan:
@@ -118,13 +122,14 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
         records=rng.randint(40, 500) // tenants,
         max_blob=rng.choice((1, 5, 20, 60)),
         page_size=rng.choice((1, 2, 3, 5, 200)),
-        acts=tuple(_draw_act(rng, hours, tenants, collectors) for _ in range(rng.randint(1, 4))),
+        acts=tuple(_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4))),
         later_s=rng.choice((0.0, rng.uniform(13 * HOUR, 60 * HOUR))),
         catch_up=rng.random() < 0.3,
+        asks=rng.random() < 0.2,
     )
 
 
-def _draw_act(rng: Random, hours: int, tenants: int, collectors: int | None) -> Act:
+def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors: int | None) -> Act:
     advance_s = rng.choices(
         (0.0, rng.uniform(1, 90) * MINUTE, rng.uniform(1, 20) * HOUR, rng.uniform(1, 3) * DAY, rng.uniform(5, 8) * DAY),
         (65, 10, 12, 9, 4),
@@ -134,11 +139,26 @@ def _draw_act(rng: Random, hours: int, tenants: int, collectors: int | None) -> 
     if rng.random() < 0.12:
         outage = Outage(rng.randint(0, 200), rng.choice((3, 20, 100_000)), hangs_up=rng.random() < 0.5)
     wrong = rng.random() < 0.04 and count == 1
-    commands = tuple(_draw_command(rng, hours, tenants, number, wrong=wrong) for number in range(count))
-    return Act(advance_s, draw_faults(rng) if rng.random() < 0.7 else (), outage, commands)
+    commands = [_draw_command(rng, hours, number, wrong=wrong) for number in range(count)]
+    if collectors is not None:
+        commands = _kill_one(rng, commands)
+    stops = rng.choice(content_types) if rng.random() < 0.05 else None
+    return Act(advance_s, stops, draw_faults(rng) if rng.random() < 0.7 else (), outage, tuple(commands))
 
 
-def _draw_command(rng: Random, hours: int, tenants: int, number: int, *, wrong: bool) -> Command:
+def _kill_one(rng: Random, commands: Sequence[Command]) -> list[Command]:
+    """Kills exactly one of the commands, somewhere on its way."""
+    victim = rng.randrange(len(commands))
+    at, after_s = rng.choice(((int(2 ** rng.uniform(0, 7)), None), (None, rng.uniform(0.05, 1.0))))
+    return [
+        replace(c, orders=Orders(at), kill_after_s=after_s)
+        if number == victim
+        else replace(c, orders=Orders(), kill_after_s=None)
+        for number, c in enumerate(commands)
+    ]
+
+
+def _draw_command(rng: Random, hours: int, number: int, *, wrong: bool) -> Command:
     kill_at, kill_after_s, refuse = None, None, None
     chance = rng.random()
     if chance < 0.45:
@@ -150,7 +170,7 @@ def _draw_command(rng: Random, hours: int, tenants: int, number: int, *, wrong: 
     words = _draw_span(rng, hours)
     why = None
     if wrong:
-        why = rng.choice(("secret", "time")) if tenants == 1 else "time"
+        why = rng.choice(("secret", "secret", "time"))
         kill_at = kill_after_s = refuse = None
         words = ("--start", "2099-01-01") if why == "time" else words
     return Command(
@@ -159,6 +179,7 @@ def _draw_command(rng: Random, hours: int, tenants: int, number: int, *, wrong: 
         delay_s=number * rng.choice((0.0, 0.01, 0.05, 0.2)),
         kill_after_s=kill_after_s,
         wrong=why,
+        skew_s=rng.choices((0.0, rng.uniform(-30, 30) * MINUTE), (85, 15))[0],
     )
 
 
@@ -167,6 +188,8 @@ def _draw_span(rng: Random, hours: int) -> tuple[str, ...]:
         ("auto", f"-{hours + 1}h", f"-{rng.randint(1, hours)}h", f"-{rng.randint(30, 60 * hours)}m", "-7d"),
         (35, 30, 20, 10, 5),
     )[0]
+    if start == "auto" and rng.random() < 0.2:
+        return ("--gaps",)
     if start.endswith("h") and rng.random() < 0.25 and (from_h := int(start[1:-1])) > 1:
         return ("--start", start, "--end", f"-{rng.randint(1, from_h - 1)}h")
     return ("--start", start)

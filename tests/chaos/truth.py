@@ -32,8 +32,9 @@ class Served:
 class BlobTruth:
     """A blob and its records."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Blob, tenant: Tenant) -> None:
         self.blob = blob
+        self._tenant = tenant
 
     @cached_property
     def records(self) -> list[Served]:
@@ -52,7 +53,9 @@ class BlobTruth:
 
     def is_to_be_had(self, looked: datetime, done: datetime) -> bool:
         """Tells whether a run without faults that began and ended then could have it."""
-        return self.blob.available_at <= looked and self.blob.expiration > done
+        subscription = self._tenant.app.subscriptions.get(self.blob.content_type)
+        serves = subscription is not None and subscription.enabled and subscription.serves(self.blob, looked)
+        return serves and self.blob.expiration > done
 
 
 def _served(line: bytes) -> Served:
@@ -69,4 +72,4 @@ class Truth:
 
     def __init__(self, tenant: Tenant, content_types: Iterable[str]) -> None:
         self.tenant_id = tenant.tenant_id
-        self.blobs = {i: BlobTruth(b) for i, b in tenant.by_id.items() if b.content_type in set(content_types)}
+        self.blobs = {i: BlobTruth(b, tenant) for i, b in tenant.by_id.items() if b.content_type in set(content_types)}

@@ -31,7 +31,9 @@ _OTHERS = (
     "apache_beam",
     "apache_beam.runners.portability.fn_api_runner.fn_runner",
     "apache_beam.runners.worker.sdk_worker",
+    "emulator.cli",
     "encodings.utf_8_sig",
+    "fastavro",
     "msal",
     "requests",
 )
