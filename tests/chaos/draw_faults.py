@@ -11,6 +11,8 @@ from emulator.fault_script import ScriptedFault, read_script, script_names
 
 # A blob that is served as [] once is, for whoever reads it, a blob without records: nothing could tell.
 _UNKNOWABLE = frozenset({"no_records"})
+# What spoils a body expects one that is whole.
+_SPOILING = frozenset({"truncated_gzip", "corrupt_gzip", "invalid_json", "wrong_shape", "empty"})
 _SLOWEST_S = 0.05
 
 
@@ -27,8 +29,11 @@ def _hasten(fault: ScriptedFault) -> ScriptedFault:
 
 
 def _draw_tables(rng: Random) -> Iterator[ScriptedFault]:
+    known = KINDS.keys() - _UNKNOWABLE
     for number in range(1, rng.randint(2, 6)):
-        what = rng.choice(sorted(KINDS.keys() - _UNKNOWABLE))
+        what = rng.choice(sorted(known))
+        if what in _SPOILING:
+            known -= _SPOILING
         kind = KINDS[what]
         places = rng.sample(kind.places, rng.randint(1, len(kind.places)))
         given = {

@@ -85,6 +85,7 @@ class Plan:
     max_blob: int
     page_size: int
     acts: tuple[Act, ...]
+    look_back: str
     later_s: float
     catch_up: bool
     asks: bool
@@ -111,8 +112,10 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
     """
     rng = Random(f"chaos/{seed}")
     hours = rng.randint(6, 30)
-    types = tuple(sorted(rng.sample(sorted(content_types()), rng.choice((1, 1, 2, 2, 3)))))
+    types = tuple(sorted(rng.sample(sorted(content_types()), rng.choice((1, 1, 1, 2, 2, 3)))))
     tenants = rng.choices((1, 2, 3), (78, 16, 6))[0]
+    acts = tuple(_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4)))
+    whole_h = hours + 3 + int(sum(act.advance_s for act in acts) / HOUR)
     return Plan(
         seed=seed,
         anchor=_FIRST_ANCHOR + timedelta(seconds=rng.randint(0, 4 * int(DAY))),
@@ -122,7 +125,8 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
         records=rng.randint(40, 500) // tenants,
         max_blob=rng.choice((1, 5, 20, 60)),
         page_size=rng.choice((1, 2, 3, 5, 200)),
-        acts=tuple(_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4))),
+        acts=acts,
+        look_back="-7d" if rng.random() < 0.4 else f"-{min(whole_h, 7 * 24)}h",
         later_s=rng.choice((0.0, rng.uniform(13 * HOUR, 60 * HOUR))),
         catch_up=rng.random() < 0.3,
         asks=rng.random() < 0.2,

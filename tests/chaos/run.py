@@ -232,7 +232,7 @@ class Run:
         """Runs without faults as a user would, until everything that can be had must be there."""
         if any(act.stops for act in self._plan.acts):
             self._move_on(_START_WAIT_S)
-        self._healthy("--start", "-7d")
+        self._healthy("--start", self._plan.look_back)
         self._healthy("--start", "auto")
         self._check()
         if self._plan.asks:
