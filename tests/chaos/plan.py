@@ -21,19 +21,21 @@ class Orders:
       kill_at: Number of the change to the lake's folder right before which its process group is killed.
       refuse: Numbers of the changes that the disk refuses as full: first, and how many.
       haste: How many times as fast its waits pass.
+      old_schemas: Whether its schemas refuse records that have a member of chaos; a later replay takes them.
     """
 
     kill_at: int | None = None
     refuse: tuple[int, int] | None = None
     haste: float = 1000.0
+    old_schemas: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One `auditlake backfill`, and what befalls it.
+    """One `auditlake` command, and what befalls it.
 
     Attributes:
-      words: Its options but the lake.
+      words: The command and its options but the lake.
       orders: What befalls it from inside.
       delay_s: Seconds after the others of its act that it starts.
       kill_after_s: Seconds after its start that its process group is killed.
@@ -86,6 +88,7 @@ class Plan:
     page_size: int
     acts: tuple[Act, ...]
     look_back: str
+    replays: bool
     later_s: float
     catch_up: bool
     asks: bool
@@ -116,6 +119,7 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
     tenants = rng.choices((1, 2, 3), (78, 16, 6))[0]
     acts = tuple(_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4)))
     whole_h = hours + 3 + int(sum(act.advance_s for act in acts) / HOUR)
+    replays = rng.random() < 0.2 or any(c.orders.old_schemas for act in acts for c in act.commands)
     return Plan(
         seed=seed,
         anchor=_FIRST_ANCHOR + timedelta(seconds=rng.randint(0, 4 * int(DAY))),
@@ -127,6 +131,7 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
         page_size=rng.choice((1, 2, 3, 5, 200)),
         acts=acts,
         look_back="-7d" if rng.random() < 0.4 else f"-{min(whole_h, 7 * 24)}h",
+        replays=replays,
         later_s=rng.choice((0.0, rng.uniform(13 * HOUR, 60 * HOUR))),
         catch_up=rng.random() < 0.3,
         asks=rng.random() < 0.2,
@@ -171,15 +176,15 @@ def _draw_command(rng: Random, hours: int, number: int, *, wrong: bool) -> Comma
         kill_after_s = rng.uniform(0.05, 1.2)
     elif chance < 0.68:
         refuse = int(2 ** rng.uniform(1, 8)), rng.choice((1, 1, 2, 1000))
-    words = _draw_span(rng, hours)
+    words = ("replay",) if rng.random() < 0.08 else ("backfill", *_draw_span(rng, hours))
     why = None
     if wrong:
         why = rng.choice(("secret", "secret", "time"))
         kill_at = kill_after_s = refuse = None
-        words = ("--start", "2099-01-01") if why == "time" else words
+        words = ("backfill", "--start", "2099-01-01" if why == "time" else "auto")
     return Command(
         words=words,
-        orders=Orders(kill_at, refuse),
+        orders=Orders(kill_at, refuse, old_schemas=rng.random() < 0.15),
         delay_s=number * rng.choice((0.0, 0.01, 0.05, 0.2)),
         kill_after_s=kill_after_s,
         wrong=why,

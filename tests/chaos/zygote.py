@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.child import Clock, fast_waits, set_clocks, watch_disk
+from tests.chaos.child import Clock, fast_waits, set_clocks, use_old_schemas, watch_disk
 from tests.chaos.plan import Orders
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +202,8 @@ def _run(order: dict[str, Any]) -> int:
     os.environ.clear()
     os.environ.update(order["env"])
     Clock.ahead, Clock.haste = timedelta(seconds=order["ahead_s"]), order["orders"]["haste"]
+    if order["orders"]["old_schemas"]:
+        use_old_schemas()
     watch_disk(order["orders"]["kill_at"], order["orders"]["refuse"])
     return main(order["words"])
 
