@@ -155,9 +155,11 @@ class Run:
         return (2,) if alone else (1, 2)
 
     def _may_misconfigure(self, act: Act, command: Command) -> bool:
-        """Some faults say that the tenant or the secret is wrong, and a full disk says so at the first try."""
-        return command.orders.refuse is not None or any(
-            f.what in ("af", "status", "unauthorized", "html", "throttled") for f in act.faults
+        """Some faults say that tenant or secret are wrong, a full disk that the lake is; and there may be no lake yet."""
+        return (
+            command.orders.refuse is not None
+            or command.words == ("replay",)
+            or any(f.what in ("af", "status", "unauthorized", "html", "throttled") for f in act.faults)
         )
 
     def _span(self, command: Command, now: datetime) -> tuple[datetime, datetime] | None:
