@@ -155,7 +155,7 @@ class Run:
         return (2,) if alone else (1, 2)
 
     def _may_misconfigure(self, act: Act, command: Command) -> bool:
-        """Some faults say that tenant or secret are wrong, a full disk that the lake is; and there may be no lake yet."""
+        """Some faults say that tenant or secret are wrong, a full disk that the lake is; perhaps there is no lake."""
         return (
             command.orders.refuse is not None
             or command.words == ("replay",)
