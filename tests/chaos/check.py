@@ -123,7 +123,7 @@ def _check_blob(
     if broken != blob.broken:
         yield f"{blob.broken.total()} of its records are broken, {broken.total()} are rejected, or others"
     told = (state.records, state.rows, state.rejects, state.conflicts)
-    true = (len(blob.records), row_count, conflicts.total() + blob.broken.total(), conflicts.total())
+    true = (len(blob.good) + blob.broken.total(), row_count, conflicts.total() + blob.broken.total(), conflicts.total())
     if told != true:
         yield f"the ledger counts (records, rows, rejects, conflicts) {told}, true are {true}"
     if state.records != state.rows + state.duplicates + state.rejects:
@@ -146,7 +146,7 @@ def check_had(
         if span[0] <= blob.blob.created < span[1] and blob.is_to_be_had(*seen) and not state.has_landed(content_id):
             known = state.blobs.get(content_id)
             what = "is not in the ledger" if known is None else f"is {known.status or 'pending'} ({known.error})"
-            yield f"blob {content_id} of {len(blob.records)} records could be had and {what}"
+            yield f"blob {content_id} of {len(blob.good)} records could be had and {what}"
 
 
 def check_named(folder: Path, truth: Truth, now: datetime) -> Iterator[str]:
@@ -166,7 +166,8 @@ def check_named(folder: Path, truth: Truth, now: datetime) -> Iterator[str]:
         if blob.content_type not in first or blob.created < first[blob.content_type]:
             continue
         at = listed.get((blob.content_type, blob.created.replace(minute=0, second=0, microsecond=0)))
-        if at is not None and blob.available_at < at - timedelta(seconds=2) and blob.created < at:
+        looked = at - timedelta(seconds=2) if at is not None else None
+        if looked is not None and blob.created < looked and true.is_served(looked):
             yield f"blob {content_id} was listed at {at} with its slice, and neither landed nor is it named"
     for content_id, known in state.blobs.items():
         true = truth.blobs.get(content_id)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from schemas.decode import Decoded, RawRecord
@@ -99,25 +100,27 @@ def use_old_schemas() -> None:
     stage.decode_records = decode_as_before  # type: ignore[assignment]
 
 
-def watch_disk(kill_at: int | None, refuse: tuple[int, int] | None) -> None:
-    """Counts changes of files; kills the process group, or refuses, at the given ones.
+def watch_disk(lake: str, kill_at: int | None, refuse: tuple[int, int] | None) -> None:
+    """Counts changes below a folder; kills the process group, or refuses them as a full disk would, at the given ones.
 
     Nothing is flushed to the disk: a killed process loses nothing that it has written.
     """
+    root = os.path.realpath(lake)
     numbers = count(1)
     refused = range(refuse[0], refuse[0] + refuse[1]) if refuse else range(0)
 
-    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
         def watch(*args: Any, **kwargs: Any) -> Any:
-            number = next(numbers)
-            if number == kill_at:
-                os.killpg(0, signal.SIGKILL)
-            if number in refused and change is not os_unlink:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return None if change is os_fsync else change(*args, **kwargs)
+            where = f"/proc/self/fd/{args[0]}" if name == "fsync" else Path(args[0]).parent
+            if os.path.realpath(where).startswith(root):
+                number = next(numbers)
+                if number == kill_at:
+                    os.killpg(0, signal.SIGKILL)
+                if number in refused and name != "unlink":
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return None if name == "fsync" else change(*args, **kwargs)
 
         return watch
 
-    os_unlink, os_fsync = os.unlink, os.fsync
     for name in _CHANGES:
-        setattr(os, name, watched(getattr(os, name)))
+        setattr(os, name, watched(name, getattr(os, name)))

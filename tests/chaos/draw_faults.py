@@ -18,7 +18,10 @@ _SLOWEST_S = 0.05
 
 def draw_faults(rng: Random) -> tuple[ScriptedFault, ...]:
     """Draws the faults of an act."""
-    if rng.random() < 0.4:
+    chance = rng.random()
+    if chance < 0.05:
+        return (ScriptedFault(1, "refused", frozenset(), share=rng.choice((0.3, 1.0))),)
+    if chance < 0.4:
         script = read_script(Path(rng.choice(script_names())))
         return tuple(_hasten(fault) for fault in script.faults if fault.what not in _UNKNOWABLE)
     return tuple(_draw_tables(rng))
@@ -29,7 +32,7 @@ def _hasten(fault: ScriptedFault) -> ScriptedFault:
 
 
 def _draw_tables(rng: Random) -> Iterator[ScriptedFault]:
-    known = KINDS.keys() - _UNKNOWABLE
+    known = {name for name, kind in KINDS.items() if kind.places} - _UNKNOWABLE
     for number in range(1, rng.randint(2, 6)):
         what = rng.choice(sorted(known))
         if what in _SPOILING:
@@ -40,7 +43,7 @@ def _draw_tables(rng: Random) -> Iterator[ScriptedFault]:
             "status": rng.choice((403, 429)) if what == "throttled" else rng.choice((400, 404, 500, 502, 503, 504))
         }
         given |= {"retry_after": rng.choice((0, 1, 3, 30)), "seconds": rng.uniform(0.001, _SLOWEST_S)}
-        given |= {"code": rng.choice(sorted(MESSAGES))}
+        given |= {"code": rng.choice(sorted(MESSAGES)), "items": rng.uniform(0.05, 0.5)}
         taken = {name: given[name] for name in (*kind.needs, *kind.takes) if name in kind.needs or rng.random() < 0.6}
         often = rng.choice(
             ({"share": rng.uniform(0.02, 0.5)}, {"every": rng.randint(2, 4)}, {"first": rng.randint(1, 3)})

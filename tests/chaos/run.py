@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -78,7 +78,7 @@ class Run:
             )
             for number, tenant in enumerate(self._emu.tenants):
                 fill(tenant, self._plan, number)
-            self.truths = [Truth(t, self._plan.content_types) for t in self._emu.tenants]
+            self.truths = [Truth(t, self._plan.content_types, self._now()) for t in self._emu.tenants]
             self._env = self._environment()
             try:
                 for number, act in enumerate(self._plan.acts):
@@ -120,12 +120,14 @@ class Run:
                 if act.stops in tenant.app.subscriptions:
                     tenant.app.subscriptions[act.stops].stop(self._now())
         seed = Random(f"chaos/{self._plan.seed}/{number}").getrandbits(32)
-        hook = FaultScript(act.faults).hook(self._emu.state, seed) if act.faults else None
-        self._emu.state.hook = _outage(act.outage, hook) if act.outage else hook
+        state = self._emu.state
+        FaultScript(act.faults).set_up(state, seed)
+        if act.outage:
+            state.hook = _outage(act.outage, state.hook)
         began = self._now()
         jobs = self._run_together(act.commands)
         done = self._now()
-        self._emu.state.hook = None
+        state.hook = state.refuses = None
         for command, job in zip(act.commands, jobs, strict=True):
             self._judge(act, command, job, began, done)
 
@@ -143,7 +145,8 @@ class Run:
         if job.code not in (0, 1, 2):
             self._wrong(f"{shown}: expected 0, 1 or 2")
         span = self._span(command, began)
-        if job.code == 0 and span is not None and not command.wrong:
+        hidden = any(f.what == "page_gaps" for f in act.faults)
+        if job.code == 0 and span is not None and not command.wrong and not hidden:
             for truth in self.truths:
                 for what in check.check_had(self.lake, truth, span, (began, done + timedelta(seconds=1))):
                     self._wrong(f"{shown}: {what}")
@@ -201,10 +204,11 @@ class Run:
             name = "AUDITLAKE_CLIENT_SECRET" if self._plan.tenants == 1 else f"SECRET_{self._plan.tenants - 1}"
             env[name] = "wrong8Q~secret"
         words = [command.words[0], "--lake", str(self.lake), *command.words[1:]]
+        orders = asdict(command.orders) | {"lake": str(self.lake)}
         ahead_s = (self._now() - datetime.now(self._plan.anchor.tzinfo)).total_seconds() + command.skew_s
         log = self._output(number)
         log.write_text("")
-        return self._zygote.start(words, env, self._folder, command.orders, ahead_s, log)
+        return self._zygote.start(words, env, self._folder, orders, ahead_s, log)
 
     def _output(self, number: int) -> Path:
         return self._folder / f"output-{number}"

@@ -1,18 +1,15 @@
-"""What the emulator knows of a tenant's content: of each blob, which records are good and which are broken."""
+"""The emulator's truth about a tenant's content, in the form that a lake is compared with."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from re import compile as regex
 from typing import Any
 
 from emulator.content import Blob
 from emulator.tenant import Tenant
-
-_TIME = regex(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+from emulator.truth import truth
 
 
 def canonical(value: Any) -> str:
@@ -22,54 +19,43 @@ def canonical(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A record as a blob holds it: its Id, None where it is broken, its value and its bytes."""
+    """A whole record as a blob holds it: its Id and its value."""
 
-    id: str | None
+    id: str
     value: str
-    line: bytes
 
 
+@dataclass(frozen=True, slots=True)
 class BlobTruth:
-    """A blob and its records."""
+    """A live blob, its whole records, which must become rows or repeat one, and the bytes of those that cannot."""
 
-    def __init__(self, blob: Blob, tenant: Tenant) -> None:
-        self.blob = blob
-        self._tenant = tenant
+    blob: Blob
+    tenant: Tenant
+    good: list[Served]
+    broken: Counter[bytes]
 
-    @cached_property
-    def records(self) -> list[Served]:
-        """All its records, in their order."""
-        return [_served(line) for line in self.blob.lines]
-
-    @property
-    def good(self) -> list[Served]:
-        """Those that must become rows, or repeat one."""
-        return [r for r in self.records if r.id is not None]
-
-    @property
-    def broken(self) -> Counter[bytes]:
-        """The bytes of those that cannot."""
-        return Counter(r.line for r in self.records if r.id is None)
+    def is_served(self, now: datetime) -> bool:
+        """Tells whether a listing shows it then."""
+        subscription = self.tenant.app.subscriptions.get(self.blob.content_type)
+        return subscription is not None and subscription.enabled and subscription.serves(self.blob, now)
 
     def is_to_be_had(self, looked: datetime, done: datetime) -> bool:
         """Tells whether a run without faults that began and ended then could have it."""
-        subscription = self._tenant.app.subscriptions.get(self.blob.content_type)
-        serves = subscription is not None and subscription.enabled and subscription.serves(self.blob, looked)
-        return serves and self.blob.expiration > done
-
-
-def _served(line: bytes) -> Served:
-    value = json.loads(line)
-    usable = (
-        isinstance(value, dict) and isinstance(value.get("CreationTime"), str) and _TIME.match(value["CreationTime"])
-    )
-    found = value.get("Id") if usable else None
-    return Served(found if isinstance(found, str) and found else None, canonical(value), line)
+        return self.is_served(looked) and self.blob.expiration > done
 
 
 class Truth:
     """All blobs of a tenant, by content id; made once, as records never change."""
 
-    def __init__(self, tenant: Tenant, content_types: Iterable[str]) -> None:
+    def __init__(self, tenant: Tenant, content_types: Iterable[str], now: datetime) -> None:
         self.tenant_id = tenant.tenant_id
-        self.blobs = {i: BlobTruth(b, tenant) for i, b in tenant.by_id.items() if b.content_type in set(content_types)}
+        self.blobs = {
+            content_id: BlobTruth(
+                tenant.by_id[content_id],
+                tenant,
+                [Served(i, canonical(json.loads(body))) for i, bodies in true.records.items() for body in bodies],
+                Counter(true.broken),
+            )
+            for content_id, true in truth(tenant, now).items()
+            if true.content_type in set(content_types)
+        }

@@ -19,12 +19,11 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.child import Clock, fast_waits, set_clocks, use_old_schemas, watch_disk
-from tests.chaos.plan import Orders
 
 ROOT = Path(__file__).parents[2]
 _OTHERS = (
@@ -72,13 +71,15 @@ class Zygote:
         self._socket = mine
         self._jobs: dict[int, Job] = {}
 
-    def start(self, words: list[str], env: dict[str, str], cwd: Path, orders: Orders, ahead_s: float, log: Path) -> Job:
+    def start(
+        self, words: list[str], env: dict[str, str], cwd: Path, orders: dict[str, Any], ahead_s: float, log: Path
+    ) -> Job:
         """Starts a command whose output goes to `log`."""
         order = {
             "words": words,
             "env": env,
             "cwd": str(cwd),
-            "orders": asdict(orders),
+            "orders": orders,
             "ahead_s": ahead_s,
             "log": str(log),
         }
@@ -201,10 +202,11 @@ def _run(order: dict[str, Any]) -> int:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
-    Clock.ahead, Clock.haste = timedelta(seconds=order["ahead_s"]), order["orders"]["haste"]
-    if order["orders"]["old_schemas"]:
+    orders = order["orders"]
+    Clock.ahead, Clock.haste = timedelta(seconds=order["ahead_s"]), orders["haste"]
+    if orders["old_schemas"]:
         use_old_schemas()
-    watch_disk(order["orders"]["kill_at"], order["orders"]["refuse"])
+    watch_disk(orders["lake"], orders["kill_at"], orders["refuse"])
     return main(order["words"])
 
 
