@@ -1,0 +1,117 @@
+"""The chaos harness: a few runs of it, and that it finds what is wrong with a lake."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from lake.entries import LANDED
+from tests.chaos.plan import draw_plan
+from tests.chaos.run import Run
+from tests.chaos.zygote import Zygote
+from tests.commands import ROOT
+
+SEED = 4
+
+
+def test_every_record_survives_faults_kills_and_restarts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--runs", "25", "--seed", "1", "--jobs", "2", "--json"]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] > 5
+
+
+def test_plan_of_a_seed_is_always_the_same() -> None:
+    assert draw_plan(SEED) == draw_plan(SEED)
+    assert draw_plan(SEED) != draw_plan(SEED + 1)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="module")
+def played(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(draw_plan(SEED), tmp_path_factory.mktemp("chaos"), zygote)
+    assert run.play().problems == []
+    return run
+
+
+@pytest.fixture
+def run(played: Run, tmp_path: Path) -> Iterator[Run]:
+    """A run that has ended well; what a test does to its lake is undone."""
+    aside = tmp_path / "lake"
+    shutil.copytree(played.lake, aside)
+    yield played
+    shutil.rmtree(played.lake)
+    shutil.copytree(aside, played.lake)
+
+
+def files(run: Run) -> list[Path]:
+    return sorted((run.lake / "audit").rglob("*.parquet"))
+
+
+def drop_a_row(run: Run) -> None:
+    file = files(run)[0]
+    pq.write_table(pq.read_table(file, partitioning=None).slice(1), file)
+
+
+def double_a_row(run: Run) -> None:
+    file = files(run)[0]
+    table = pq.read_table(file, partitioning=None)
+    pq.write_table(table.slice(0, 1), file.with_name("another.parquet"))
+
+
+def change_a_value(run: Run) -> None:
+    file = files(run)[0]
+    table = pq.read_table(file, partitioning=None)
+    at = table.column_names.index("Operation")
+    pq.write_table(table.set_column(at, table.schema.field(at), [["Altered"] * len(table)]), file)
+
+
+def entries(run: Run) -> Iterator[tuple[Path, dict[str, list[dict[str, object]]]]]:
+    for file in sorted((run.lake / "_ledger").rglob("entries/*.json")):
+        yield file, json.loads(file.read_text())
+
+
+def forget_an_outcome(run: Run) -> None:
+    for file, entry in entries(run):
+        if any(b.get("status") == LANDED and b.get("rows") for b in entry["blobs"]):
+            entry["blobs"] = [b for b in entry["blobs"] if not (b.get("status") == LANDED and b.get("rows"))]
+            file.write_text(json.dumps(entry))
+            return
+
+
+def miscount(run: Run) -> None:
+    for file, entry in entries(run):
+        for blob in entry["blobs"]:
+            if blob.get("status") == LANDED and blob.get("rows"):
+                blob["rows"], blob["records"] = int(str(blob["rows"])) - 1, int(str(blob["records"])) - 1
+                file.write_text(json.dumps(entry))
+                return
+
+
+def lose_rejects(run: Run) -> None:
+    for file in (run.lake / "rejected").rglob("*.avro"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "sabotage", [drop_a_row, double_a_row, change_a_value, forget_an_outcome, miscount, lose_rejects]
+)
+def test_harness_finds_what_is_wrong_by_itself_and_not_only_by_verify(
+    sabotage: Callable[[Run], None], run: Run
+) -> None:
+    sabotage(run)
+    found = list(run.problems())
+    assert [p for p in found if not p.startswith("verify: ")], found
