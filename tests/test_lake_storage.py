@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lake.storage import LakeError, LocalStorage, WrongRequestError, open_storage
+from lake.storage import LakeError, WrongRequestError, open_storage
+from lake.storage_local import LocalStorage
 
 
 @pytest.fixture
