@@ -18,6 +18,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob import BlobPrefix, BlobServiceClient, ContainerClient, ExponentialRetry
 
+from lake import storage_objects
 from lake.storage import LakeError, StoredObject, WrongRequestError
 from lake.storage_objects import ObjectStorage, Patience, split_uri
 
@@ -89,7 +90,7 @@ def _credential(environ: Mapping[str, str]) -> Any:
 
 
 class _Container:
-    errors = (AzureError,)
+    errors: tuple[type[Exception], ...] = (AzureError,)
 
     def __init__(self, client: ContainerClient, patience: Patience) -> None:
         self._client = client
@@ -127,11 +128,11 @@ class _Container:
         return self._read(name)
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        return self._read(name, offset=start, length=end - start)
+        return self._read(name, start, end - start)
 
-    def _read(self, name: str, **part: int) -> bytes:
+    def _read(self, name: str, offset: int | None = None, length: int | None = None) -> bytes:
         try:
-            data: bytes = self._client.download_blob(name, **part).readall()
+            data: bytes = self._client.download_blob(name, offset, length).readall()
         except ResourceNotFoundError as error:
             raise _absent(error, name) from error
         return data
@@ -143,7 +144,8 @@ class _Container:
             raise _absent(error, name) from error
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        for blob in self._client.list_blobs(name_starts_with=prefix, include=["metadata"]):
+        size = storage_objects.PAGE_OBJECTS
+        for blob in self._client.list_blobs(name_starts_with=prefix, include=["metadata"], results_per_page=size):
             # With a hierarchical namespace, folders are listed too, as empty blobs with this mark.
             if "hdi_isfolder" not in (blob.metadata or {}):
                 yield StoredObject(blob.name, int(blob.size), blob.last_modified)
@@ -156,13 +158,13 @@ class _Container:
     def copy(self, source: str, target: str) -> None:
         original, copied = self._client.get_blob_client(source), self._client.get_blob_client(target)
         try:
-            status = copied.start_copy_from_url(original.url)["copy_status"]
+            status = str(copied.start_copy_from_url(original.url)["copy_status"])
         except ResourceNotFoundError as error:
             raise _absent(error, source) from error
         deadline = time.monotonic() + self._deadline_s
         while status == "pending" and time.monotonic() < deadline:
             time.sleep(_COPY_POLL_S)
-            status = copied.get_blob_properties().copy.status
+            status = str(copied.get_blob_properties().copy.status)
         if status != "success":
             raise AzureError(f"the copy ended as {status}")
 

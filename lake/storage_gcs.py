@@ -8,17 +8,18 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
-from google.cloud import storage
+from google.cloud.storage import Bucket, Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.exceptions import RequestException
 
+from lake import storage_objects
 from lake.storage import LakeError, StoredObject
 from lake.storage_objects import ObjectStorage, Patience, split_uri
 
 _NO_CREDENTIALS = (
-    "no Google credentials were found: set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, "
-    "or run where a service account is attached"
+    "no Google credentials were found: set GOOGLE_APPLICATION_CREDENTIALS, run "
+    "`gcloud auth application-default login`, or run where a service account is attached"
 )
 
 
@@ -31,16 +32,23 @@ def open_gcs(uri: str, patience: Patience | None = None) -> ObjectStorage:
     """
     name, prefix = split_uri(uri)
     try:
-        client = storage.Client(project=None)
+        client = Client(project=None)
     except DefaultCredentialsError as error:
         raise LakeError(f"cannot open the lake {uri!r}: {_NO_CREDENTIALS}") from error
     return ObjectStorage(f"gs://{name}/{prefix}".rstrip("/"), prefix, _GcsBucket(client.bucket(name), patience))
 
 
 class _GcsBucket:
-    errors = (GoogleAPICallError, RetryError, GoogleAuthError, RequestException, InvalidResponse, DataCorruption)
+    errors: tuple[type[Exception], ...] = (
+        GoogleAPICallError,
+        RetryError,
+        GoogleAuthError,
+        RequestException,
+        InvalidResponse,
+        DataCorruption,
+    )
 
-    def __init__(self, bucket: storage.Bucket, patience: Patience | None) -> None:
+    def __init__(self, bucket: Bucket, patience: Patience | None) -> None:
         patience = patience or Patience()
         self._bucket = bucket
         self._bounds: dict[str, Any] = {
@@ -97,7 +105,8 @@ class _GcsBucket:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         fields = "items(name,size,updated),nextPageToken"
-        for blob in self._bucket.list_blobs(prefix=prefix, fields=fields, **self._bounds):
+        size = storage_objects.PAGE_OBJECTS
+        for blob in self._bucket.list_blobs(prefix=prefix, fields=fields, page_size=size, **self._bounds):
             yield StoredObject(blob.name, int(blob.size), blob.updated)
 
     def folders(self, prefix: str) -> Iterator[str]:

@@ -116,11 +116,14 @@ class LocalStorage:
         """See Storage."""
         try:
             with os.scandir(self._path(prefix)) as found:
-                yield from sorted(e.name for e in found if e.is_dir())
+                names = sorted(e.name for e in found if e.is_dir())
         except FileNotFoundError:
             return
         except OSError as error:
             raise self._refused("list", prefix, error) from error
+        for name in names:
+            if any(True for _ in self._walk(f"{prefix}/{name}")):  # an empty one is no folder on any other store
+                yield name
 
     def move(self, source: str, target: str) -> None:
         """See Storage."""

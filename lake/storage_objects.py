@@ -19,6 +19,8 @@ WHOLE_BYTES = 8 * 1024 * 1024
 """An object up to this size is read by one request."""
 BLOCK_BYTES = 4 * 1024 * 1024
 """Of a larger one at least so much is read at a time."""
+PAGE_OBJECTS = 1000
+"""A listing tells of so many objects at a time."""
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]+")
 
 

@@ -22,6 +22,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from lake import storage_objects
 from lake.storage import LakeError, StoredObject
 from lake.storage_objects import ObjectStorage, Patience, split_uri
 
@@ -61,7 +62,7 @@ def open_s3(uri: str, patience: Patience | None = None) -> ObjectStorage:
 
 
 class _S3Bucket:
-    errors = (ClientError, BotoCoreError)
+    errors: tuple[type[Exception], ...] = (ClientError, BotoCoreError)
 
     def __init__(self, client: Any, bucket: str, patience: Patience) -> None:
         self._client = client
@@ -134,16 +135,19 @@ class _S3Bucket:
             raise _absent(error, name) from error
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        for page in pages:
+        for page in self._pages(Prefix=prefix):
             for found in page.get("Contents", ()):
                 yield StoredObject(found["Key"], int(found["Size"]), found["LastModified"])
 
     def folders(self, prefix: str) -> Iterator[str]:
-        paginator = self._client.get_paginator("list_objects_v2")
-        for page in paginator.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
+        for page in self._pages(Prefix=prefix, Delimiter="/"):
             for found in page.get("CommonPrefixes", ()):
                 yield found["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def _pages(self, **which: str) -> Iterator[dict[str, Any]]:
+        size = {"PageSize": storage_objects.PAGE_OBJECTS}
+        pages = self._client.get_paginator("list_objects_v2")
+        yield from pages.paginate(Bucket=self._bucket, PaginationConfig=size, **which)
 
     def copy(self, source: str, target: str) -> None:
         try:
