@@ -60,7 +60,7 @@ def _split_account(uri: str) -> tuple[str, str | None]:
 def _service(host: str | None, patience: Patience, environ: Mapping[str, str]) -> BlobServiceClient:
     options: dict[str, Any] = {
         "retry_policy": ExponentialRetry(
-            initial_backoff=1, increment_base=2, retry_total=patience.tries - 1, random_jitter_range=1
+            initial_backoff=0, increment_base=2, retry_total=patience.tries - 1, random_jitter_range=1
         ),
         "connection_timeout": patience.connect_s,
         "read_timeout": patience.read_s,
@@ -98,12 +98,14 @@ class _Container:
 
     def why(self, error: Exception) -> str:
         status = error.status_code if isinstance(error, HttpResponseError) else None
-        code = str(getattr(error, "error_code", None) or "")
-        code = code.rpartition(".")[2]
+        code = _code(error)
         if status in (401, 403) and "Authentication" in code:
             return f"the Azure credentials are refused or have expired ({code}): sign in again or renew them"
-        if status == 403:
-            return f"the credentials may not do that ({code}): grant the role that docs/stores.md names"
+        if status in (401, 403):
+            return (
+                f"the credentials are refused, or may not do that ({code}): renew them, or grant the role that "
+                "docs/stores.md names"
+            )
         if isinstance(error, ClientAuthenticationError):
             return (
                 "no Azure credentials were found that work: set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY or "
@@ -177,4 +179,10 @@ class _Container:
 
 def _absent(error: ResourceNotFoundError, name: str) -> Exception:
     """Tells a blob that is not there from a container that is not."""
-    return error if str(getattr(error, "error_code", "")).endswith("ContainerNotFound") else FileNotFoundError(name)
+    return error if _code(error) == "ContainerNotFound" else FileNotFoundError(name)
+
+
+def _code(error: Exception) -> str:
+    """Gives the service's own word for an error."""
+    code = getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))

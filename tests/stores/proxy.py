@@ -10,8 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DROP = "drop"
 """The connection is closed before the server hears of the request."""
-BUSY = "busy"
-"""HTTP 503, and the server hears nothing."""
 LOST = "lost"
 """The server does what it is asked, and its answer is lost."""
 CUT_BODY = "cut_body"
@@ -37,7 +35,19 @@ class Asked:
         return self.method == "GET" and not any(w in self.target for w in ("prefix=", "list-type", "comp=list"))
 
 
-Fault = Callable[[Asked], str | None]
+@dataclass(frozen=True)
+class Refusal:
+    """An answer in place of the server's, which hears nothing."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+BUSY = Refusal(503, b"busy", (("Retry-After", "0"),))
+
+
+Fault = Callable[[Asked], str | Refusal | None]
 
 
 @dataclass
@@ -45,15 +55,15 @@ class Proxy:
     port: int
     fault: Fault
     asked: list[Asked] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    failed: list[str | Refusal] = field(default_factory=list)
 
 
-def times(count: int, kind: str, which: Callable[[Asked], bool]) -> Fault:
+def times(count: int, kind: str | Refusal, which: Callable[[Asked], bool]) -> Fault:
     """Fails the first requests that `which` picks."""
     left = [kind] * count
     lock = threading.Lock()
 
-    def fault(asked: Asked) -> str | None:
+    def fault(asked: Asked) -> str | Refusal | None:
         with lock:
             return left.pop() if which(asked) and left else None
 
@@ -76,8 +86,8 @@ def between(server_port: int, fault: Fault = lambda _: None) -> Iterator[Proxy]:
                 proxy.failed.append(kind)
             if kind == DROP:
                 self._break()
-            elif kind == BUSY:
-                self._answer(503, [("Retry-After", "0")], b"busy")
+            elif isinstance(kind, Refusal):
+                self._answer(kind.status, list(kind.headers), kind.body)
             elif kind == CUT_BODY:
                 self._ask(body, len(body) // 2)
                 self._break()
