@@ -35,6 +35,7 @@ _ONLY_READING = (
     "expected a single SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
 )
 _PARTITION = "/tenant=([^/]*)/date=([^/]*)/[^/]*$"
+_TRACEBACK = regex(r"\ATraceback .*\n[\w.]+Error: ", DOTALL)
 _POSITION = regex(r"\n+LINE \d+:.*", DOTALL)
 
 
@@ -188,5 +189,6 @@ def query_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        text = _POSITION.sub("", str(error)).strip()
+        # What reading a store raised comes as the text of its traceback, and ends in its sentence.
+        text = _POSITION.sub("", _TRACEBACK.sub("", str(error))).strip()
         raise QueryError("\n".join(line for line in text.splitlines() if line.strip())[:1000]) from error

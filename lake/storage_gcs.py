@@ -3,6 +3,7 @@
 Credentials and endpoint come the usual ways: application default credentials, or STORAGE_EMULATOR_HOST.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ def open_gcs(uri: str, patience: Patience | None = None) -> ObjectStorage:
       LakeError: There are no credentials.
     """
     name, prefix = split_uri(uri)
+    # For its traces, which nobody reads here, the client would ask for the bucket at every answer 404.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     try:
         client = Client(project=None)
     except DefaultCredentialsError as error:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lake.storage import StoredObject, WrongRequestError, refused
+from lake.storage import StoredObject, WrongRequestError, checked, refused
 
 WHOLE_BYTES = 8 * 1024 * 1024
 """An object up to this size is read by one request."""
@@ -77,7 +77,7 @@ class ObjectStorage:
         self._bucket = bucket
 
     def _name(self, key: str) -> str:
-        return self._prefix + key
+        return self._prefix + checked(key, self.uri)
 
     @contextmanager
     def _asking(self, verb: str, key: str) -> Iterator[None]:
@@ -135,13 +135,13 @@ class ObjectStorage:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See Storage."""
         with self._asking("list", prefix):
-            for found in self._bucket.list(self._name(prefix.rstrip("/") + "/")):
+            for found in self._bucket.list(f"{self._name(prefix.rstrip('/'))}/"):
                 yield replace(found, key=found.key.removeprefix(self._prefix))
 
     def folders(self, prefix: str) -> Iterator[str]:
         """See Storage."""
         with self._asking("list", prefix):
-            yield from self._bucket.folders(self._name(prefix.rstrip("/") + "/"))
+            yield from self._bucket.folders(f"{self._name(prefix.rstrip('/'))}/")
 
     def move(self, source: str, target: str) -> None:
         """See Storage."""

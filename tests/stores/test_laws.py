@@ -114,3 +114,10 @@ def test_folders_are_listed_without_what_is_in_them(storage: Storage) -> None:
         storage.put(key, b"")
     assert list(storage.folders("a")) == ["t=1", "t=2"]
     assert list(storage.folders("none")) == []
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "a//x", "", "a/./x", "a/\0"])
+def test_key_that_leads_elsewhere_is_refused(storage: Storage, key: str) -> None:
+    for ask in (storage.get, storage.open, storage.delete, lambda k: storage.put(k, b"")):
+        with pytest.raises(LakeError, match="is no key of a file in the lake"):
+            ask(key)
