@@ -15,9 +15,13 @@ setup(
     package_data={"schemas": ["avro/*.avsc", "tables/*.csv"], "emulator": ["data/*", "faults/*.toml"]},
     install_requires=[
         "apache-beam==2.77.*",
+        "azure-identity>=1.23,<2",
+        "azure-storage-blob>=12.20,<13",
+        "boto3>=1.37,<2",
         "cryptography>=42",
         "duckdb>=1.4,<3",
         "fastavro>=1.9,<2",
+        "fsspec>=2024.6",
         "google-cloud-storage>=2.18.2,<4",
         "msal>=1.35,<2",
         "msgspec>=0.19,<1",

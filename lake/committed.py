@@ -1,9 +1,10 @@
 """The Ids of records that a tenant's lake already holds, read from its committed files as they are needed."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from lake.ledger import Ledger
 from lake.storage import LakeError, Storage
 from schemas.contract import limits
 
+T = TypeVar("T")
 Partition = tuple[str, str]
 """Table name and date (ISO)."""
 
@@ -100,21 +102,29 @@ class CommittedIds:
         return found
 
 
-def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
-    """Reads a committed file under its final name, or under its staged one while it is not yet published.
+def read_wherever(storage: Storage, ref: FileRef, read: Callable[[str], T]) -> T:
+    """Reads a committed file by `read`, under its final name, or under its staged one while it is not yet published.
 
     Raises:
       GoneError: It is under neither.
-      LakeError: It cannot be read.
     """
     for key in (ref.key, ref.staged, ref.key):  # it may be published between the first look and the second
         try:
-            source = storage.open(key)
+            return read(key)
         except FileNotFoundError:
             continue
-        with source:
-            try:
-                return pq.ParquetFile(source).read(columns)
-            except (pa.ArrowException, OSError) as error:
-                raise LakeError(f"committed file {key!r} in {storage.uri!r} cannot be read: {error}") from error
     raise GoneError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")
+
+
+def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
+    """Reads a committed file, published or not.
+
+    Raises:
+      GoneError: It is not there.
+      LakeError: It cannot be read.
+    """
+    with read_wherever(storage, ref, storage.open) as source:
+        try:
+            return pq.ParquetFile(source).read(columns)
+        except (pa.ArrowException, OSError) as error:
+            raise LakeError(f"committed file {ref.key!r} in {storage.uri!r} cannot be read: {error}") from error

@@ -118,7 +118,7 @@ def _read_entry(storage: Storage, tenant: str, number: int) -> Entry | msgspec.M
 
 def tenants(storage: Storage) -> list[str]:
     """Lists the tenants that have a ledger in a lake."""
-    return sorted({t for o in storage.list(layout.LEDGER) if (t := layout.tenant_of(o.key))})
+    return sorted({t for name in storage.folders(layout.LEDGER) if (t := layout.tenant_of(name))})
 
 
 def require_tenants(storage: Storage) -> list[str]:
@@ -133,3 +133,12 @@ def require_tenants(storage: Storage) -> list[str]:
         f"no lake at {storage.uri!r}: expected a folder that `auditlake backfill` has written (there is no "
         f"{layout.LEDGER}/tenant=… in it); check --lake"
     )
+
+
+def read_states(storage: Storage) -> dict[str, State]:
+    """Reads what the ledgers of a lake add up to, by tenant.
+
+    Raises:
+      WrongRequestError: There is no lake.
+    """
+    return {tenant: Ledger(storage, tenant).state for tenant in require_tenants(storage)}

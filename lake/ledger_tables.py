@@ -1,19 +1,21 @@
 """What the ledger and the rejected records are as tables of a query."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from lake import layout
-from lake.ledger import Ledger, tenants
+from lake.committed import read_wherever
+from lake.entries import State
 from lake.rejected import read_rejected
 from lake.storage import LakeError, Storage
 from schemas.columns import TIMESTAMP
 from schemas.contract import record_types
 
 _TEXT, _COUNT = pa.string(), pa.int64()
-_Rows = Callable[[Storage], Iterator[dict[str, Any]]]
+_States = Mapping[str, State]
+_Rows = Callable[[Storage, _States], Iterator[dict[str, Any]]]
 
 
 def record_type_table() -> pa.Table:
@@ -26,9 +28,9 @@ def record_type_table() -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def _blobs(storage: Storage) -> Iterator[dict[str, Any]]:
-    for tenant in tenants(storage):
-        for content_id, b in Ledger(storage, tenant).state.blobs.items():
+def _blobs(_: Storage, states: _States) -> Iterator[dict[str, Any]]:
+    for tenant, state in states.items():
+        for content_id, b in state.blobs.items():
             yield {
                 "tenant": tenant,
                 "content_type": b.content_type,
@@ -45,9 +47,9 @@ def _blobs(storage: Storage) -> Iterator[dict[str, Any]]:
             }
 
 
-def _files(storage: Storage) -> Iterator[dict[str, Any]]:
-    for tenant in tenants(storage):
-        for key, file in Ledger(storage, tenant).state.files.items():
+def _files(_storage: Storage, states: _States) -> Iterator[dict[str, Any]]:
+    for tenant, state in states.items():
+        for key, file in state.files.items():
             table, _, date = layout.partition_of(key) or (None, None, None)
             yield {
                 "tenant": tenant,
@@ -61,9 +63,9 @@ def _files(storage: Storage) -> Iterator[dict[str, Any]]:
             }
 
 
-def _slices(storage: Storage) -> Iterator[dict[str, Any]]:
-    for tenant in tenants(storage):
-        for s in Ledger(storage, tenant).state.slices.values():
+def _slices(_: Storage, states: _States) -> Iterator[dict[str, Any]]:
+    for tenant, state in states.items():
+        for s in state.slices.values():
             yield {
                 "tenant": tenant,
                 "content_type": s.content_type,
@@ -77,18 +79,19 @@ def _slices(storage: Storage) -> Iterator[dict[str, Any]]:
             }
 
 
-def _drift(storage: Storage) -> Iterator[dict[str, Any]]:
-    for tenant in tenants(storage):
-        for (table, member, json_type), seen in Ledger(storage, tenant).state.drift.items():
+def _drift(_: Storage, states: _States) -> Iterator[dict[str, Any]]:
+    for tenant, state in states.items():
+        for (table, member, json_type), seen in state.drift.items():
             yield {"tenant": tenant, "table": table, "member": member, "json_type": json_type, "count": seen.count}
 
 
-def _rejected(storage: Storage) -> Iterator[dict[str, Any]]:
-    for stored in storage.list(layout.REJECTED):
+def _rejected(storage: Storage, states: _States) -> Iterator[dict[str, Any]]:
+    refs = [f.ref for state in states.values() for f in state.files.values() if not layout.partition_of(f.ref.key)]
+    for ref in sorted(refs, key=lambda r: r.key):
         try:
-            records = list(read_rejected(storage.get(stored.key)))
+            records = list(read_rejected(read_wherever(storage, ref, storage.get)))
         except ValueError as error:
-            raise LakeError(f"{stored.key!r} in {storage.uri!r} cannot be read: {error}") from error
+            raise LakeError(f"{ref.key!r} in {storage.uri!r} cannot be read: {error}") from error
         for r in records:
             yield {
                 "tenant": r.tenant,
@@ -154,4 +157,7 @@ LEDGER_TABLES: dict[str, tuple[pa.Schema, _Rows]] = {
         _rejected,
     ),
 }
-"""Columns and rows of every view that is read into memory, by name. A blob without an outcome is `pending`."""
+"""Columns and rows of every view that is read into memory, by name; rows of a store and the ledgers of its tenants.
+
+A blob without an outcome is `pending`.
+"""

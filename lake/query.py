@@ -4,7 +4,7 @@
 `record_types`, `ledger_blobs`, `ledger_files`, `ledger_slices`, `ledger_drift` and `rejected`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,14 @@ import duckdb
 import pyarrow as pa
 
 from lake import layout
-from lake.ledger import require_tenants
+from lake.entries import State
+from lake.ledger import read_states, require_tenants
 from lake.ledger_tables import LEDGER_TABLES, record_type_table
+from lake.query_files import PROTOCOL, LakeFiles
 from lake.render import render
 from lake.schema_text import quoted, sql_type
 from lake.storage import Storage, WrongRequestError
+from lake.storage_objects import ObjectStorage
 from schemas.model import Table, common_columns, tables
 
 __all__ = ["QueryError", "QueryResult", "connect", "parquet_uris", "render", "run_query"]
@@ -32,6 +35,7 @@ _ONLY_READING = (
     "expected a single SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
 )
 _PARTITION = "/tenant=([^/]*)/date=([^/]*)/[^/]*$"
+_TRACEBACK = regex(r"\ATraceback .*\n[\w.]+Error: ", DOTALL)
 _POSITION = regex(r"\n+LINE \d+:.*", DOTALL)
 
 
@@ -56,7 +60,11 @@ def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnecti
     Raises:
       LakeError: There is no lake, or it cannot be read.
     """
-    require_tenants(storage)
+    # query('…') may name any of them
+    named = {name for name in LEDGER_TABLES if sql is None or name in sql.lower() or "query" in sql.lower()}
+    remote = isinstance(storage, ObjectStorage)
+    states = read_states(storage) if named or remote else dict.fromkeys(require_tenants(storage), State())
+    files = {key: file for state in states.values() for key, file in state.files.items()}
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",  # a query must not fetch anything
@@ -65,19 +73,21 @@ def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnecti
         }
     )
     con.execute("SET TimeZone = 'UTC'")
+    if isinstance(storage, ObjectStorage):
+        con.register_filesystem(LakeFiles(storage, files))
     with query_errors():
         for table in tables().values():
-            con.execute(f"CREATE VIEW {quoted(table.name)} AS {_select_table(storage, table)}")
+            uris = ledger_uris(files, table.name) if remote else parquet_uris(storage, table.name)
+            con.execute(f"CREATE VIEW {quoted(table.name)} AS {_select_table(uris, table)}")
         con.execute(f"CREATE VIEW audit AS {_select_audit()}")
     con.register("record_types", record_type_table())
     for name, (schema, rows) in LEDGER_TABLES.items():
-        needed = sql is None or name in sql.lower() or "query" in sql.lower()  # query('…') may name any
-        con.register(name, pa.Table.from_pylist(list(rows(storage)) if needed else [], schema))
+        con.register(name, pa.Table.from_pylist(list(rows(storage, states)) if name in named else [], schema))
     return con
 
 
 def parquet_uris(storage: Storage, table: str) -> list[str]:
-    """Gives what DuckDB reads the published files of a table from; nothing where there are none.
+    """Gives what DuckDB reads the published files of a table on a local disk from; nothing where there are none.
 
     A pattern, because files come while a connection is open, and thousands of names would make a slow statement.
     """
@@ -88,9 +98,15 @@ def parquet_uris(storage: Storage, table: str) -> list[str]:
     return [f"{root}/{folder}/tenant=*/date=*/*.parquet"]
 
 
-def _select_table(storage: Storage, table: Table) -> str:
+def ledger_uris(files: Iterable[str], table: str) -> list[str]:
+    """Gives what DuckDB reads those files of a table from that the ledgers named when the connection was opened."""
+    folder = f"{layout.AUDIT}/table={table}"
+    named = any(key.startswith(f"{folder}/") for key in files)
+    return [f"{PROTOCOL}://{folder}/tenant=*/date=*/*.parquet"] if named else []
+
+
+def _select_table(uris: Sequence[str], table: Table) -> str:
     """Selects a table's columns from its files. Those of older schemas lack some: they read as NULL."""
-    uris = parquet_uris(storage, table.name)
     if not uris:
         return select_nothing(table)
     # With the columns given, DuckDB need not open every file to find them, as it must for union_by_name: that costs
@@ -173,5 +189,6 @@ def query_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        text = _POSITION.sub("", str(error)).strip()
+        # What reading a store raised comes as the text of its traceback, and ends in its sentence.
+        text = _POSITION.sub("", _TRACEBACK.sub("", str(error))).strip()
         raise QueryError("\n".join(line for line in text.splitlines() if line.strip())[:1000]) from error

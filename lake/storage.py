@@ -5,15 +5,13 @@ power cut, and `put_if_absent` has one winner however many try. Both are one req
 S3 and on Azure (`If-None-Match: *`); `docs/decisions/0004-storage-interface.md` holds the evidence.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 import pyarrow as pa
 
@@ -55,6 +53,9 @@ class Storage(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Lists the objects whose keys lie below the folder `prefix`, in the order of their keys."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Lists the names of the folders right below the folder `prefix`, without what is in them."""
+
     def move(self, source: str, target: str) -> None:
         """Moves an object to a new key. Moving again what has been moved is no error."""
 
@@ -62,12 +63,35 @@ class Storage(Protocol):
         """Removes an object; one that is gone is no error."""
 
 
+SCHEMES = "a local path, file://, gs://, s3://, az://, abfs:// or abfss://"
+
+
 def open_storage(uri: str) -> Storage:
-    """Opens the store that a lake URI names.
+    """Opens the store that a lake URI names. A cloud's client is loaded only for a lake that is there.
 
     Raises:
-      WrongRequestError: The scheme is not one that this version can use.
+      WrongRequestError: The URI is not one that this version can use.
+      LakeError: There are no credentials for the store.
     """
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme == "gs":
+        from lake.storage_gcs import open_gcs
+
+        return open_gcs(uri)
+    if scheme == "s3":
+        from lake.storage_s3 import open_s3
+
+        return open_s3(uri)
+    if scheme in ("az", "abfs", "abfss"):
+        from lake.storage_azure import open_azure
+
+        return open_azure(uri)
+    return _open_local(uri)
+
+
+def _open_local(uri: str) -> Storage:
+    from lake.storage_local import LocalStorage
+
     try:
         parts = urlsplit(uri)
         # An address such as file://data/lake names the host data.
@@ -76,148 +100,20 @@ def open_storage(uri: str) -> Storage:
             return LocalStorage(Path(unquote(parts.path) if parts.scheme == "file" else uri))
     except (ValueError, RuntimeError) as error:
         raise WrongRequestError(f"the lake {uri!r} is no folder or URI ({error}): expected a local path") from error
-    raise WrongRequestError(f"the lake {uri!r} is on a store that is not supported: expected a local path or file://")
+    raise WrongRequestError(f"the lake {uri!r} is on a store that is not supported: expected {SCHEMES}")
 
 
-class LocalStorage:
-    """A lake on a local disk.
+def refused(verb: str, key: str, uri: str, why: str) -> LakeError:
+    """Makes the error of a store that did not do what it was asked."""
+    return LakeError(f"cannot {verb} {key!r} in the lake {uri!r}: {why}")
 
-    A file is written aside, flushed to the disk and then linked or renamed to its name, so that a name always stands
-    for a whole file.
+
+def checked(key: str, uri: str) -> str:
+    """Gives a key back. Ledger entries name files: a hostile one must not lead out of the lake.
+
+    Raises:
+      LakeError: It is no key of an object.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
-        self.uri = str(self.root)
-
-    def _path(self, key: str) -> Path:
-        # Ledger entries name files: a hostile one must not lead out of the lake.
-        if "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
-            raise LakeError(
-                f"{key!r} is no key of a file in the lake {self.uri!r}: restore the ledger entry that names it"
-            )
-        return self.root / key
-
-    def put(self, key: str, data: bytes | memoryview) -> None:
-        """See Storage."""
-        aside = self._write_aside(key, data)
-        try:
-            aside.replace(self._path(key))
-            _flush_folder(self._path(key).parent)
-        except OSError as error:
-            raise self._refused("write", key, error) from error
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See Storage."""
-        aside = self._write_aside(key, data)
-        try:
-            os.link(aside, self._path(key))
-            _flush_folder(self._path(key).parent)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise self._refused("write", key, error) from error
-        finally:
-            aside.unlink(missing_ok=True)
-        return True
-
-    def _write_aside(self, key: str, data: bytes | memoryview) -> Path:
-        aside = self._path(f"_staging/.aside/{uuid4().hex}")
-        try:
-            _make_folder(aside.parent)
-            _make_folder(self._path(key).parent)
-            try:
-                with aside.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError:
-                aside.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise self._refused("write", key, error) from error
-        return aside
-
-    def _refused(self, verb: str, key: str, error: OSError) -> LakeError:
-        return LakeError(f"cannot {verb} {key!r} in the lake {self.uri!r}: {error.strerror or error}")
-
-    def get(self, key: str) -> bytes:
-        """See Storage."""
-        try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise self._refused("read", key, error) from error
-
-    def open(self, key: str) -> pa.NativeFile:
-        """See Storage."""
-        try:
-            return pa.OSFile(str(self._path(key)), "rb")
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise self._refused("read", key, error) from error
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """See Storage."""
-        yield from self._walk(prefix.rstrip("/"))
-
-    def _walk(self, folder: str) -> Iterator[StoredObject]:
-        try:
-            with os.scandir(self._path(folder)) as found:
-                # A folder sorts by its name and the slash that follows it, as its keys do.
-                names = sorted(e.name + "/" if e.is_dir() else e.name for e in found)
-        except FileNotFoundError:
-            return  # never written, or gone while we look
-        except OSError as error:
-            raise self._refused("list", folder, error) from error
-        for name in names:
-            key = f"{folder}/{name}"
-            if name.endswith("/"):
-                yield from self._walk(key.rstrip("/"))
-                continue
-            try:
-                stat = self._path(key).stat()
-            except FileNotFoundError:
-                continue  # moved or swept while we look
-            except OSError as error:
-                raise self._refused("list", key, error) from error
-            yield StoredObject(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
-
-    def move(self, source: str, target: str) -> None:
-        """See Storage."""
-        try:
-            _make_folder(self._path(target).parent)
-            self._path(source).replace(self._path(target))
-            _flush_folder(self._path(target).parent)
-        except FileNotFoundError as error:
-            if not self._path(target).exists():
-                raise self._refused("move", source, error) from error
-        except OSError as error:
-            raise self._refused("move", source, error) from error
-
-    def delete(self, key: str) -> None:
-        """See Storage."""
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._refused("delete", key, error) from error
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and its parents, each durable in the one above it."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flushes a folder's names to the disk, which renaming and linking alone do not."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise LakeError(f"{key!r} is no key of a file in the lake {uri!r}: restore the ledger entry that names it")
+    return key

@@ -115,7 +115,7 @@ def _parser() -> ArgumentParser:
 
 
 def _add_lake(parser: ArgumentParser, *, json_option: bool = True) -> ArgumentParser:
-    parser.add_argument("--lake", metavar="URI", help="the lake: a folder (AUDITLAKE_LAKE)")
+    parser.add_argument("--lake", metavar="URI", help="a folder, gs://, s3://, az:// or abfss:// (AUDITLAKE_LAKE)")
     return _add_json(parser) if json_option else parser
 
 

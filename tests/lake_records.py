@@ -9,7 +9,8 @@ from uuid import UUID
 
 from lake.entries import LISTED, Landing, ListedBlob, Listing, Slice
 from lake.landing import Unit
-from lake.storage import LocalStorage, Storage
+from lake.storage import Storage
+from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from schemas.feed import ContentBlob
 

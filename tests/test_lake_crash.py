@@ -10,7 +10,8 @@ import pytest
 from lake import layout
 from lake.entries import LANDED
 from lake.export import export
-from lake.storage import LocalStorage, StoredObject
+from lake.storage import StoredObject
+from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from lake.verify import verify
 from tests.lake_records import TENANT, blob, body, list_blobs, new_lake, record, storage_at, unit_of

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lake.export import export
 from lake.query import QueryError
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from schemas.contract import record_types
 from schemas.model import tables
 from tests.lake_records import TENANT, body, guid, land, new_lake, record, storage_at

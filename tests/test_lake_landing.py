@@ -14,7 +14,8 @@ from lake.entries import EXPIRED, FAILED, LANDED, Landing
 from lake.export import export
 from lake.landing import Unit
 from lake.rejected import RejectedRecord, read_rejected, write_rejected
-from lake.storage import LakeError, LocalStorage, Storage
+from lake.storage import LakeError, Storage
+from lake.storage_local import LocalStorage
 from lake.tenant import SWEEP_AGE, TenantLake
 from lake.verify import Verification, verify
 from schemas.decode import NotAnArrayError

@@ -12,7 +12,8 @@ import pytest
 from lake import checkpoint, layout, ledger
 from lake.entries import EXPIRED, FAILED, LANDED, LISTED, UNLISTED, BlobOutcome, Landing, Listing, Slice
 from lake.ledger import Ledger, read_entries, require_tenants
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from tests.lake_records import FEED, HOUR, START, TENANT, TenantLake, blob, body, land, list_blobs, record, storage_at
 
 ROOT = Path(__file__).parents[1]

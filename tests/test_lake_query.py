@@ -13,7 +13,8 @@ import pytest
 
 from lake import layout
 from lake.query import QueryError, connect, parquet_uris, render, run_query
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from schemas.contract import record_types
 from schemas.model import common_columns, tables

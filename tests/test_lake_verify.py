@@ -12,7 +12,8 @@ import pytest
 from lake import layout, ledger
 from lake.entries import FAILED, UNLISTED, Entry, FileRef, Landing, Listing, Slice, decode_entry
 from lake.landing import Unit
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from lake.verify import Problem, Verification, describe, to_json, verify
 from tests.lake_records import (

@@ -15,7 +15,8 @@ from lake.export import export
 from lake.query import QueryError, render, run_query
 from lake.status import describe as describe_status
 from lake.status import status
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from lake.verify import describe, verify
 from pipeline.summary import Summary
 from pipeline.summary import describe as describe_summary

@@ -17,7 +17,7 @@ from lake.gaps import find_gaps
 from lake.ledger import Ledger
 from lake.rejected import read_rejected
 from lake.stage import CONFLICT
-from lake.storage import LocalStorage
+from lake.storage_local import LocalStorage
 from lake.verify import verify
 from tests.chaos.truth import BlobTruth, Truth, canonical
 

@@ -21,7 +21,7 @@ from emulator.fault_script import FaultScript, ScriptedFault
 from emulator.server import running
 from emulator.tenant import Answer, Hook
 from lake import layout
-from lake.storage import LocalStorage
+from lake.storage_local import LocalStorage
 from tests.chaos import check
 from tests.chaos.content import fill
 from tests.chaos.plan import Act, Command, Orders, Outage, Plan, draw_plan

@@ -22,7 +22,8 @@ from lake.query import render, run_query
 from lake.rejected import SCHEMA
 from lake.status import describe as describe_status
 from lake.status import status, to_json
-from lake.storage import LakeError, LocalStorage
+from lake.storage import LakeError
+from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from lake.verify import describe, verify
 from tests.fuzz.mutations import mutated
