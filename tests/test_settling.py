@@ -78,10 +78,13 @@ def test_slice_closes_when_nothing_new_came_after_the_horizon_and_is_not_listed_
     add_blob(tenant, 2, NOW - 60 * HOUR)
     run(emu, lake, "--start", "-72h")
     closed = "select count(*) as n from ledger_slices where closed"
-    # 73 ticks; those that ended 48 hours ago, less the two that held something new
-    assert rows(lake, closed) == [{"n": 24 - 2}]
-    again = run(emu, lake)
-    assert again["slices"] == 73 - 22
+    assert rows(lake, closed) == [{"n": 0}], "one listing alone tells nothing new from nothing"
+    late = add_blob(tenant, 3, NOW - 65 * HOUR)
+    assert run(emu, lake)["slices"] == 73
+    # Of the 73 ticks 24 ended 48 hours ago, and one of them held something new.
+    assert rows(lake, closed) == [{"n": 24 - 1}]
+    assert late in landed(lake)
+    assert run(emu, lake)["slices"] == 73 - 23
     assert rows(lake, closed) == [{"n": 24}]
     assert run(emu, lake)["slices"] == 73 - 24
     assert run(emu, lake, "--start", "-72h")["slices"] == 73, "who names a start gets all of it listed"
@@ -90,6 +93,7 @@ def test_slice_closes_when_nothing_new_came_after_the_horizon_and_is_not_listed_
 def test_settle_horizon_is_set_by_content_type(emu: Emulator, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     words = ("--start", "-12h", "--settle", "Audit.Exchange=6h,DLP.All=3d")
+    run(emu, lake, *words)
     run(emu, lake, *words)
     assert rows(lake, "select count(*) as n from ledger_slices where closed") == [{"n": 6}]
 

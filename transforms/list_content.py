@@ -219,8 +219,12 @@ class Lister:
             self._note_lost(found)
             return
         state = self._lake.ledger.state
-        is_settled = found.at >= found.stretch.end + self._feed.settle and all(
-            b.content_id in state.blobs for b in found.blobs
+        before = state.slices.get((self._feed.content_type, found.stretch.start))
+        # Not after the first listing, however late: there must be one to compare with.
+        is_settled = (
+            found.at >= found.stretch.end + self._feed.settle
+            and (before is not None and before.outcome == LISTED)
+            and all(b.content_id in state.blobs for b in found.blobs)
         )
         self.slices.append(
             Slice(
