@@ -7,7 +7,7 @@ from random import Random
 
 from emulator.fault_script import ScriptedFault
 from schemas.contract import content_types
-from tests.chaos.draw_faults import draw_faults
+from tests.chaos.faults import Outage, draw_faults
 
 _FIRST_ANCHOR = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -49,15 +49,6 @@ class Command:
     kill_after_s: float | None = None
     wrong: str | None = None
     skew_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """After some requests the service answers none, or all with 503, for so many requests."""
-
-    after: int
-    requests: int
-    hangs_up: bool
 
 
 @dataclass(frozen=True, slots=True)
