@@ -140,6 +140,8 @@ def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors:
         outage = Outage(rng.randint(0, 200), rng.choice((3, 20, 100_000)), hangs_up=rng.random() < 0.5)
     wrong = rng.random() < 0.04 and count == 1
     commands = [_draw_command(rng, hours, number, wrong=wrong) for number in range(count)]
+    if rng.random() < 0.5:
+        commands = [replace(c, words=commands[0].words) for c in commands]  # the same work, at the same moment
     if collectors is not None:
         commands = _kill_one(rng, commands)
     stops = rng.choice(content_types) if rng.random() < 0.05 else None
