@@ -142,6 +142,7 @@ def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors:
     commands = [_draw_command(rng, hours, number, wrong=wrong) for number in range(count)]
     if rng.random() < 0.5:
         commands = [replace(c, words=commands[0].words) for c in commands]  # the same work, at the same moment
+    # Now and then both live: only then do they race to the last entry.
     if collectors is not None:
         commands = _kill_one(rng, commands)
     stops = rng.choice(content_types) if rng.random() < 0.05 else None
@@ -149,8 +150,8 @@ def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors:
 
 
 def _kill_one(rng: Random, commands: Sequence[Command]) -> list[Command]:
-    """Kills exactly one of the commands, somewhere on its way."""
-    victim = rng.randrange(len(commands))
+    """Kills one of the commands at most, somewhere on its way."""
+    victim = rng.randrange(len(commands)) if rng.random() < 0.65 else None
     at, after_s = rng.choice(((int(2 ** rng.uniform(0, 7)), None), (None, rng.uniform(0.05, 1.0))))
     return [
         replace(c, orders=Orders(at), kill_after_s=after_s)
