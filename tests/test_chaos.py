@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -42,14 +43,18 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.fixture(scope="module")
 def played(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(draw_plan(SEED), tmp_path_factory.mktemp("chaos"), zygote)
-    assert run.play().problems == []
-    return run
+    """A run that has ended well, with rows and rejects."""
+    for seed in count(SEED):
+        run = Run(draw_plan(seed), tmp_path_factory.mktemp("chaos"), zygote)
+        assert run.play().problems == []
+        if len(files(run)) > 2 and list((run.lake / "rejected").rglob("*.avro")):
+            return run
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture
 def run(played: Run, tmp_path: Path) -> Iterator[Run]:
-    """A run that has ended well; what a test does to its lake is undone."""
+    """The run that has ended well; what a test does to its lake is undone."""
     aside = tmp_path / "lake"
     shutil.copytree(played.lake, aside)
     yield played

@@ -10,7 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import gettempdir
 
-from tests.chaos.run import Order, Outcome, play_order
+from tests.chaos.play import Order, play_order
+from tests.chaos.run import Outcome
+
+SHOWN = 8
 
 
 def _play_all(args: argparse.Namespace) -> Iterator[Outcome]:
@@ -32,8 +35,10 @@ def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
         repeat = {"repeat": _command(outcome.seed, args)} if outcome.problems else {}
         print(json.dumps(asdict(outcome) | repeat), flush=True)
         return
-    for what in outcome.problems:
+    for what in outcome.problems[:SHOWN]:
         print(f"seed {outcome.seed}: {what}")
+    if len(outcome.problems) > SHOWN:
+        print(f"seed {outcome.seed}: and {len(outcome.problems) - SHOWN} more: see its log")
     if outcome.problems:
         print(f"  again: {_command(outcome.seed, args)}")
         print(f"  lake and log: {args.folder / f'seed-{outcome.seed}'}", flush=True)

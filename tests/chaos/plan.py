@@ -7,7 +7,7 @@ from random import Random
 
 from emulator.fault_script import ScriptedFault
 from schemas.contract import content_types
-from tests.chaos.draw_faults import draw_faults
+from tests.chaos.faults import Outage, draw_faults
 
 _FIRST_ANCHOR = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -49,15 +49,6 @@ class Command:
     kill_after_s: float | None = None
     wrong: str | None = None
     skew_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """After some requests the service answers none, or all with 503, for so many requests."""
-
-    after: int
-    requests: int
-    hangs_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +140,9 @@ def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors:
         outage = Outage(rng.randint(0, 200), rng.choice((3, 20, 100_000)), hangs_up=rng.random() < 0.5)
     wrong = rng.random() < 0.04 and count == 1
     commands = [_draw_command(rng, hours, number, wrong=wrong) for number in range(count)]
+    if rng.random() < 0.5:
+        commands = [replace(c, words=commands[0].words) for c in commands]  # the same work, at the same moment
+    # Now and then both live: only then do they race to the last entry.
     if collectors is not None:
         commands = _kill_one(rng, commands)
     stops = rng.choice(content_types) if rng.random() < 0.05 else None
@@ -156,8 +150,8 @@ def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors:
 
 
 def _kill_one(rng: Random, commands: Sequence[Command]) -> list[Command]:
-    """Kills exactly one of the commands, somewhere on its way."""
-    victim = rng.randrange(len(commands))
+    """Kills one of the commands at most, somewhere on its way."""
+    victim = rng.randrange(len(commands)) if rng.random() < 0.65 else None
     at, after_s = rng.choice(((int(2 ** rng.uniform(0, 7)), None), (None, rng.uniform(0.05, 1.0))))
     return [
         replace(c, orders=Orders(at), kill_after_s=after_s)

@@ -1,7 +1,6 @@
 """One run: acts and finale as the plan says, then the checks."""
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,22 +8,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from traceback import format_exc
-
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
 from emulator.cli import environment
 from emulator.clock import Clock
-from emulator.fault_answers import KINDS
-from emulator.fault_script import FaultScript, ScriptedFault
+from emulator.fault_script import FaultScript
 from emulator.server import running
-from emulator.tenant import Answer, Hook
 from lake import layout
 from lake.storage_local import LocalStorage
 from tests.chaos import check
 from tests.chaos.content import fill
-from tests.chaos.plan import Act, Command, Orders, Outage, Plan, draw_plan
+from tests.chaos.faults import outage
+from tests.chaos.plan import Act, Command, Orders, Plan
 from tests.chaos.truth import Truth
 from tests.chaos.zygote import ROOT, HangError, Job, Zygote
 
@@ -123,7 +117,7 @@ class Run:
         state = self._emu.state
         FaultScript(act.faults).set_up(state, seed)
         if act.outage:
-            state.hook = _outage(act.outage, state.hook)
+            state.hook = outage(act.outage, state)
         began = self._now()
         jobs = self._run_together(act.commands)
         done = self._now()
@@ -300,56 +294,9 @@ class Run:
         yield from check.check_secrets(self._log.parent, secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A run to play: its seed, commands of an act (drawn if None), the folder it goes below, and whether that stays."""
-
-    seed: int
-    collectors: int | None
-    folder: Path
-    keep: bool = False
-
-
-_zygotes: list[Zygote] = []
-
-
-def play_order(order: Order) -> Outcome:
-    """Plays a run; what it leaves stays where something is wrong. The first run of a process starts its zygote."""
-    mine = order.folder / f"seed-{order.seed}"
-    shutil.rmtree(mine, ignore_errors=True)
-    mine.mkdir(parents=True)
-    try:
-        if not _zygotes:
-            _zygotes.append(Zygote())
-        outcome = Run(draw_plan(order.seed, order.collectors), mine, _zygotes[0]).play()
-    except Exception:  # noqa: BLE001 - one run that cannot be played must not end the others
-        _zygotes.clear()
-        return Outcome(order.seed, [f"the harness failed: {format_exc()}"])
-    if not outcome.problems and not order.keep:
-        shutil.rmtree(mine)
-    return outcome
-
-
 def _back(now: datetime, text: str) -> datetime:
     return now - timedelta(seconds=int(text[1:-1]) * _UNITS[text[-1]])
 
 
 def _wait_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
-
-
-def _outage(outage: Outage, faults: Hook | None) -> Hook:
-    """Answers nothing, or 503, from one request on to another; before and after, what the faults say."""
-    asked = 0
-    fault = ScriptedFault(0, "hangup" if outage.hangs_up else "status", frozenset(), status=503)
-
-    async def hook(request: Request, answer: Answer) -> Response:
-        nonlocal asked
-        asked += 1
-        if outage.after < asked <= outage.after + outage.requests:
-            if outage.hangs_up:
-                return await KINDS["hangup"].action(fault, None, request, answer)  # type: ignore[arg-type]
-            return PlainTextResponse("down", 503)
-        return await (faults(request, answer) if faults else answer(request))
-
-    return hook

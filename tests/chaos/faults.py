@@ -1,19 +1,35 @@
-"""Random faults: scripts that come with the emulator, and tables drawn here."""
+"""Random faults: scripts that come with the emulator, tables drawn here, and outages."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from emulator.errors import MESSAGES
 from emulator.fault_answers import KINDS
 from emulator.fault_script import ScriptedFault, read_script, script_names
+from emulator.tenant import Answer, Hook, State
 
 # A blob that is served as [] once is, for whoever reads it, a blob without records: nothing could tell.
 _UNKNOWABLE = frozenset({"no_records"})
-# What spoils a body expects one that is whole.
-_SPOILING = frozenset({"truncated_gzip", "corrupt_gzip", "invalid_json", "wrong_shape", "empty"})
+# What changes a body expects one that is whole.
+_CHANGING = frozenset(
+    {"truncated_gzip", "corrupt_gzip", "invalid_json", "wrong_shape", "empty"}
+    | {"page_gaps", "page_overlap", "page_backwards"}
+)
 _SLOWEST_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """After some requests the service answers none, or all with 503, for so many requests."""
+
+    after: int
+    requests: int
+    hangs_up: bool
 
 
 def draw_faults(rng: Random) -> tuple[ScriptedFault, ...]:
@@ -35,8 +51,8 @@ def _draw_tables(rng: Random) -> Iterator[ScriptedFault]:
     known = {name for name, kind in KINDS.items() if kind.places} - _UNKNOWABLE
     for number in range(1, rng.randint(2, 6)):
         what = rng.choice(sorted(known))
-        if what in _SPOILING:
-            known -= _SPOILING
+        if what in _CHANGING:
+            known -= _CHANGING
         kind = KINDS[what]
         places = rng.sample(kind.places, rng.randint(1, len(kind.places)))
         given = {
@@ -52,3 +68,18 @@ def _draw_tables(rng: Random) -> Iterator[ScriptedFault]:
         if what == "expired":
             often = {"share": rng.uniform(0.02, 0.15)}
         yield ScriptedFault(number, what, frozenset(places), times=times, **often, **taken)
+
+
+def outage(drawn: Outage, state: State) -> Hook:
+    """Answers nothing, or 503, from one request on to another; before and after, what the faults say."""
+    asked, faults = 0, state.hook
+    fault = ScriptedFault(0, "hangup" if drawn.hangs_up else "status", frozenset(), status=503)
+
+    async def hook(request: Request, answer: Answer) -> Response:
+        nonlocal asked
+        asked += 1
+        if drawn.after < asked <= drawn.after + drawn.requests:
+            return await KINDS[fault.what].action(fault, state, request, answer)
+        return await (faults(request, answer) if faults else answer(request))
+
+    return hook
