@@ -14,21 +14,26 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.cli import environment
-from emulator.filling import Shape
+from emulator.content import Blob, content_type_of, make_blob
+from emulator.generate import generate
 from emulator.server import running
-from emulator.tenant import Answer
+from emulator.tenant import Answer, Tenant
 
 _ROOT = Path(__file__).parents[1]
-_RECORD_BYTES = 1250  # of a generated record, on average
+_DAYS = 6.9
 _PERIOD_S = 60
 
 
@@ -42,13 +47,8 @@ class Case:
     quota: int | None = None
     tenants: int = 1
 
-    @property
-    def records(self) -> int:
-        """Records of a tenant."""
-        return self.blobs * max(1, self.blob_bytes // _RECORD_BYTES)
 
-
-SMALL = (Case(60, 20_000, 5), Case(40, 20_000, quota=2_000, tenants=2))
+SMALL = (Case(20, 20_000, 5), Case(10, 20_000, quota=2_000, tenants=2))
 FREE = tuple(
     Case(blobs, size, latency)
     for size, blobs in ((20_000, 2_000), (200_000, 500), (2_000_000, 60))
@@ -57,7 +57,7 @@ FREE = tuple(
 LIMITED = (
     Case(1_200, 20_000, 50, quota=600),
     Case(4_500, 20_000, 20, quota=2_000),
-    Case(600, 20_000, 50, quota=600, tenants=10),
+    Case(500, 20_000, 50, quota=600, tenants=10),
 )
 
 
@@ -143,10 +143,34 @@ def _line(row: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value}" for key, value in row.items() if value is not None)
 
 
+def _blobs(case: Case, seed: int, tenant: Tenant, anchor: datetime) -> Iterator[Blob]:
+    """Makes blobs of the size asked for, evenly over the days that are kept; the types as they come."""
+    start = anchor - timedelta(days=_DAYS)
+    some = 20_000_000 // case.blob_bytes + 2000  # records at a time
+    lines: dict[str, list[bytes]] = {}
+    sizes: Counter[str] = Counter()
+    made = 0
+    while made < case.blobs:
+        seed += 1000
+        for record in generate(seed, some, start=start, end=anchor, tenant_id=tenant.tenant_id):
+            content_type = content_type_of(record.get("RecordType"), record.get("Workload"))
+            line = msgspec.json.encode(record)
+            lines.setdefault(content_type, []).append(line)
+            sizes[content_type] += len(line) + 1
+            if sizes[content_type] >= case.blob_bytes and made < case.blobs:
+                created = start + timedelta(days=_DAYS - 0.01) * (made / case.blobs)
+                yield make_blob(
+                    content_type, lines.pop(content_type), created, number=made, datacentre=tenant.datacentre
+                )
+                sizes[content_type] = 0
+                made += 1
+
+
 def serve(case: Case) -> None:
     """Runs the service until its input ends; tells the way to it before, and what it noted after."""
-    shape = Shape(max_records=max(1, case.blob_bytes // _RECORD_BYTES))
-    with running(tenants=case.tenants, count=case.records, quota=case.quota, shape=shape, page_size=200) as emu:
+    with running(tenants=case.tenants, count=0, quota=case.quota) as emu:
+        for number, tenant in enumerate(emu.tenants):
+            tenant.add(list(_blobs(case, number, tenant, emu.state.anchor)))
         blobs = [blob for tenant in emu.tenants for blob in tenant.by_id.values()]
         for blob in blobs:
             blob.gzipped()
