@@ -61,7 +61,7 @@ class ActivityClient:
         max_blob_bytes: int = 1 << 30,
     ) -> None:
         self.connection = connection
-        self.governor = governor or Governor(share=connection.share, clock=clock, sleep=sleep, jitter=jitter)
+        self.governor = governor or Governor(share=1 / connection.workers, clock=clock, sleep=sleep, jitter=jitter)
         self._max_blob_bytes = max_blob_bytes
         self._transport = transport or Transport(ca_file=connection.ca_file, timeout_s=connection.timeout_s)
         self._calls = Calls(

@@ -12,7 +12,7 @@ from o365.transport import Transport
 
 _LOCK = threading.Lock()
 _CLIENTS: dict[Connection, ActivityClient] = {}
-_GOVERNORS: dict[tuple[str, str, float], Governor] = {}
+_GOVERNORS: dict[tuple[str, str, int], Governor] = {}
 _TRANSPORTS: dict[tuple[str | None, float], Transport] = {}
 
 
@@ -26,8 +26,8 @@ def client_for(connection: Connection) -> ActivityClient:
         client = _CLIENTS.get(connection)
         if client is None:
             # The quota is the tenant's, whichever application asks.
-            key = (connection.api_address, connection.tenant_id, connection.share)
-            governor = _GOVERNORS.setdefault(key, Governor(share=connection.share))
+            key = (connection.api_address, connection.tenant_id, connection.workers)
+            governor = _GOVERNORS.setdefault(key, Governor(share=1 / connection.workers))
             transport = _transport_for(connection)
             client = _CLIENTS[connection] = ActivityClient(connection, governor=governor, transport=transport)
         return client

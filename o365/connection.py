@@ -32,7 +32,7 @@ class Connection:
       publisher_id: GUID of the tenant of the company that runs this collector; the tenant's own by default.
       timeout_s: Seconds without a byte after which a request is given up, above 0.
       content_types: Content types to collect.
-      share: This process's part of the tenant's request quota, above 0 and at most 1.
+      workers: Processes that collect this tenant at once; each keeps to its part of the request quota.
 
     Raises:
       ConfigError: A setting is missing or wrong.
@@ -52,7 +52,7 @@ class Connection:
     publisher_id: str | None = None
     timeout_s: float = 60.0
     content_types: tuple[str, ...] = field(default_factory=lambda: tuple(content_types()))
-    share: float = 1.0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         self._set("tenant_id", self._guid("tenant_id", self.tenant_id))
@@ -68,8 +68,8 @@ class Connection:
         self._set("content_types", self._known_content_types())
         if not self.timeout_s > 0:
             raise self._wrong("timeout_s", self.timeout_s, "seconds above 0")
-        if not 0 < self.share <= 1:
-            raise self._wrong("share", self.share, "a part of the quota above 0 and at most 1")
+        if not isinstance(self.workers, int) or self.workers < 1:
+            raise self._wrong("workers", self.workers, "a whole number of processes, 1 or more")
         self._check_credentials()
 
     @property

@@ -61,6 +61,7 @@ SETTINGS = (
     Setting("api_root", "address of the activity API in place of the cloud's"),
     Setting("authority", "address of the sign-in service in place of the cloud's"),
     Setting("ca_file", "PEM file of certificate authorities to trust"),
+    Setting("workers", "processes that collect a tenant at once; each keeps to its part of the request quota (1)"),
 )
 _HOURS = regex(r"(\d{1,4})(h|d)")
 _UNITS_H = {"h": 1, "d": 24}
@@ -170,6 +171,8 @@ def _connection(file: Mapping[str, Any], given: Mapping[str, str | None], enviro
         hint = "; a secret never stands in the file" if "client_secret" in unknown else ""
         raise UsageError(f"unknown setting {sorted(unknown)[0]!r} in the configuration file{hint}")
     for key, value in file.items():
+        if key == "workers" and isinstance(value, int):
+            continue
         if not _is_text(value) and not (
             key == "content_types" and isinstance(value, list) and all(map(_is_text, value))
         ):
@@ -194,6 +197,8 @@ def _connection(file: Mapping[str, Any], given: Mapping[str, str | None], enviro
         values["content_types"] = [t.strip() for t in types.split(",") if t.strip()]
     if "content_types" in values:
         values["content_types"] = tuple(values["content_types"])
+    if str(values.get("workers", "")).isdecimal():
+        values["workers"] = int(values["workers"])
     values.setdefault("name", values["tenant_id"])
     try:
         return Connection(**values)

@@ -81,3 +81,15 @@ def test_what_is_wrong_is_said_in_one_sentence(text: str, environ: dict[str, str
     with pytest.raises(UsageError, match=message) as caught:
         load(text, environ)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["workers = 4\n", 'workers = "4"\n'])
+def test_number_of_workers_may_stand_in_the_file_and_in_the_environment(text: str) -> None:
+    assert load(text + ONE).connections[0].workers == 4
+    assert load(ONE, ENV | {"AUDITLAKE_WORKERS": "3"}).connections[0].workers == 3
+
+
+@pytest.mark.parametrize("workers", ["0", "many", "1.5", "-2"])
+def test_number_of_workers_that_is_none_is_refused_with_what_was_expected(workers: str) -> None:
+    with pytest.raises(UsageError, match=r"workers is .*, expected a whole number of processes, 1 or more"):
+        load(ONE, workers=workers)

@@ -26,9 +26,9 @@ def test_defaults_come_from_the_cloud_and_the_tenant() -> None:
 
 
 def test_connection_survives_pickling_and_is_a_key() -> None:
-    made = connection(api_root="http://127.0.0.1:8080", share=0.25)
+    made = connection(api_root="http://127.0.0.1:8080", workers=4)
     assert pickle.loads(pickle.dumps(made)) == made
-    assert len({made, connection(api_root="http://127.0.0.1:8080", share=0.25)}) == 1
+    assert len({made, connection(api_root="http://127.0.0.1:8080", workers=4)}) == 1
 
 
 def test_spelling_is_made_one() -> None:
@@ -61,8 +61,9 @@ def test_this_machine_may_be_spoken_to_without_tls(root: str) -> None:
         ({"content_types": ()}, "content_types is ()"),
         ({"content_types": ("Audit.Mars",)}, "content_types is 'Audit.Mars', expected some of Audit."),
         ({"timeout_s": 0}, "timeout_s is 0"),
-        ({"share": 0}, "share is 0"),
-        ({"share": 1.5}, "share is 1.5"),
+        ({"workers": 0}, "workers is 0, expected a whole number"),
+        ({"workers": 0.5}, "workers is 0.5"),
+        ({"workers": "x"}, "workers is 'x'"),
         ({"client_secret_env": None}, "has no credential: give exactly one of client_secret_env"),
         ({"client_secret_file": "f"}, "has client_secret_env and client_secret_file: give exactly one"),
         ({"certificate_password_env": "P"}, "needs a certificate_file"),

@@ -1,0 +1,1 @@
+"""Benchmarks of auditlake, alone and against what one would use instead. `python -m benchmarks --help`."""
