@@ -12,7 +12,6 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Ref
 from google.cloud.storage import Bucket, Client
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
-from requests.exceptions import RequestException
 
 from lake import storage_objects
 from lake.storage import LakeError, StoredObject
@@ -46,7 +45,7 @@ class _GcsBucket:
         GoogleAPICallError,
         RetryError,
         GoogleAuthError,
-        RequestException,
+        OSError,  # a connection that fails or breaks
         InvalidResponse,
         DataCorruption,
     )
