@@ -31,7 +31,7 @@ def kind_of(asked: Asked) -> str:
     ):
         return "head"
     if asked.method in ("PUT", "POST"):
-        return "copy" if "rewriteTo" in target or asked.size == 0 else "put"
+        return "copy" if "rewriteTo" in target or (asked.size == 0 and "probe" not in target) else "put"
     return "get"
 
 
