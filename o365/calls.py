@@ -219,7 +219,12 @@ class Calls:
         if abs(error) < _CLOCK_TOLERANCE:
             error = timedelta()
         elif not self._clock_error:
-            _LOGGER.warning("this machine's clock is off by %s from the service's, which counts from now on", -error)
+            way = "behind" if error > timedelta() else "ahead of"
+            _LOGGER.warning(
+                "this machine's clock is %s %s the service's, which counts from now on",
+                timedelta(seconds=round(abs(error).total_seconds())),
+                way,
+            )
         self._clock_error = error
 
     def _wait_s(self, error: RetryableError, failures: int) -> float:

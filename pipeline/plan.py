@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from lake.entries import LOST, Listing, Slice, State
+from lake.entries import LOST, UNLISTED, Listing, Slice, State
 from lake.gaps import listed_ranges, without
-from lake.tenant import TenantLake, open_tenant
+from lake.tenant import open_tenant
 from o365.clients import client_for
 from o365.connection import Connection
 from o365.errors import ActivityError, ConfigError, RetryableError
@@ -39,7 +39,10 @@ class Failure:
 
 @dataclass(slots=True)
 class TenantPlan:
-    """One tenant's part of a backfill: `base` is the last ledger entry before it, `now` the service's time."""
+    """One tenant's part of a backfill: `base` is the last ledger entry before it, `now` the service's time.
+
+    `given_up` are feeds that cannot be asked, and why.
+    """
 
     connection: Connection
     base: int = 0
@@ -48,6 +51,7 @@ class TenantPlan:
     subscribe: list[str] = field(default_factory=list)
     lost: dict[str, list[TimeRange]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    given_up: list[tuple[Feed, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,21 @@ def _plan_tenant(connection: Connection, lake: str, wish: Wish, run: str) -> Ten
         subscriptions = client.list_subscriptions(deadline_s=_FIRST_CONTACT_S)
     except ActivityError as error:
         plan.failures.append(_failure(connection, None, error))
+        plan.now = client.now()
+        if plan.base or not isinstance(error, ConfigError):  # wrong use leaves no trace in a new lake
+            _plan_feeds(plan, lake, wish, run)
+            _give_up(plan, plan.feeds, error)
         return plan
     enabled = {s.content_type.lower() for s in subscriptions if s.is_enabled}
     plan.subscribe = [t for t in connection.content_types if t.lower() not in enabled]
     plan.now = client.now()  # the answer has told the service's time
+    _plan_feeds(plan, lake, wish, run)
+    return plan
+
+
+def _plan_feeds(plan: TenantPlan, lake: str, wish: Wish, run: str) -> None:
+    connection = plan.connection
+    tenant = open_tenant(lake, connection.tenant_id)
     span = wish.span(plan.now)
     oldest = oldest_listable(plan.now)
     for content_type in connection.content_types:
@@ -127,7 +142,13 @@ def _plan_tenant(connection: Connection, lake: str, wish: Wish, run: str) -> Ten
         if time_range.start < time_range.end or retry_from is not None:
             settle = wish.settle.get(content_type, timedelta(seconds=limits()["late_arrival"]))
             plan.feeds.append(Feed(connection, content_type, time_range, lake, run, span.listing, settle, retry_from))
-    return plan
+
+
+def _give_up(plan: TenantPlan, feeds: Iterable[Feed], error: ActivityError) -> None:
+    """Takes feeds that cannot be asked out of a plan; what they would have listed is to be recorded as not listed."""
+    given_up = list(feeds)
+    plan.feeds = [f for f in plan.feeds if f not in given_up]
+    plan.given_up += [(feed, error.message) for feed in given_up]
 
 
 def _failure(connection: Connection, content_type: str | None, error: ActivityError) -> Failure:
@@ -178,13 +199,18 @@ def prepare(plan: TenantPlan) -> None:
             plan.subscribe.remove(content_type)
             plan.failures.append(_failure(plan.connection, content_type, error))
             if not isinstance(error, RetryableError):
-                plan.feeds = [f for f in plan.feeds if f.content_type != content_type]
+                _give_up(plan, (f for f in plan.feeds if f.content_type == content_type), error)
     for feed in plan.feeds:
-        if stretches := plan.lost.get(feed.content_type):
-            record_lost(open_tenant(feed.lake, plan.connection.tenant_id), feed, stretches, plan.now)
+        _record(feed, plan.lost.get(feed.content_type, []), LOST, TOO_OLD, plan.now)
+    for feed, cause in plan.given_up:
+        state = open_tenant(feed.lake, plan.connection.tenant_id).ledger.state
+        listed = listed_ranges(s for s in state.slices.values() if s.content_type == feed.content_type)
+        _record(feed, list(without(feed.time_range, listed)), UNLISTED, cause, plan.now)
 
 
-def record_lost(lake: TenantLake, feed: Feed, stretches: list[TimeRange], now: datetime) -> None:
-    """Writes into the ledger which stretches the service no longer lists."""
-    slices = [Slice(s.start, s.end, LOST, now, cause=TOO_OLD) for s in stretches]
-    lake.ledger.append(lambda _: Listing(feed.run, now, feed.content_type, slices, []))
+def _record(feed: Feed, stretches: list[TimeRange], outcome: str, cause: str, now: datetime) -> None:
+    """Writes into the ledger which stretches were not listed, and why."""
+    slices = [Slice(s.start, s.end, outcome, now, cause=cause) for s in stretches]
+    if slices:
+        lake = open_tenant(feed.lake, feed.connection.tenant_id)
+        lake.ledger.append(lambda _: Listing(feed.run, now, feed.content_type, slices, []))

@@ -15,7 +15,7 @@ from emulator.cli import environment as emulated
 from emulator.server import Emulator
 from emulator.tenant import Tenant
 from lake.tenant import _LAKES
-from o365.clients import _CLIENTS, _GOVERNORS
+from o365.clients import _CLIENTS, _GOVERNORS, _TRANSPORTS
 from pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,9 @@ def auditlake(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.
 
 def auditlake_here(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs a command in this process, which saves its start, and forgets what it held in memory as a new one would."""
-    for cache in (_CLIENTS, _GOVERNORS, _LAKES):
+    for transport in _TRANSPORTS.values():
+        transport.close()
+    for cache in (_CLIENTS, _GOVERNORS, _TRANSPORTS, _LAKES):
         cache.clear()
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
