@@ -54,10 +54,10 @@ class IdSet:
     def __len__(self) -> int:
         return sum(len(keys) for keys, _ in self._runs)
 
-    def add(self, keys: np.ndarray, owner: int = 0) -> None:
-        """Adds keys of one owner."""
-        run = np.unique(keys)
-        owners = np.full(len(run), owner, np.uint32)
+    def add(self, keys: np.ndarray, owner: int | np.ndarray = 0) -> None:
+        """Adds keys of one owner, or of an owner each; then no key may stand twice."""
+        run, first = np.unique(keys, return_index=True)
+        owners = np.broadcast_to(np.asarray(owner, np.uint32), len(keys))[first]
         while self._runs and len(self._runs[-1][0]) < 2 * len(run):
             older_keys, older_owners = self._runs.pop()
             # The first of equal keys is kept.
