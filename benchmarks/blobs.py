@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from re import compile as regex
 from typing import Any
 
 import msgspec
@@ -19,6 +20,10 @@ TENANT = "11111111-2222-4333-8444-555555555555"
 ANCHOR = datetime(2026, 11, 20, tzinfo=UTC)
 UNIT_BLOBS = 100
 SAMPLES = Path(__file__).parents[1] / "../shared/samples"
+
+
+_ID = regex(rb'("Id": *")([0-9a-f]{8})(-)')
+_TIME = regex(rb'("CreationTime": *")\d{4}-\d\d-(\d\d)')
 
 
 class Item(msgspec.Struct):
@@ -36,10 +41,19 @@ def generated(folder: Path, records: int, max_records: int = 1500, seed: str = "
     _write(folder, blobs_of_generated(records, Shape(max_records=max_records), ANCHOR, seed, (TENANT, "na")))
 
 
-def samples(folder: Path, max_records: int = 1500) -> None:
-    """Writes blobs of the sample records."""
-    lines = read_lines(sorted(SAMPLES.glob("*.ndjson*")))
-    _write(folder, blobs_of_lines(lines, Shape(max_records=max_records), ANCHOR, "benchmark", "na"))
+def samples(folder: Path, records: int, max_records: int = 1500) -> None:
+    """Writes blobs of the sample records, over and over under new Ids.
+
+    The feed holds a week, the samples four months: their days are folded into one week.
+    """
+    lines = list(read_lines(sorted(SAMPLES.glob("*.ndjson*"))))
+    copies = (_copy(line, n) for n in range(max(1, records // len(lines))) for line in lines)
+    _write(folder, blobs_of_lines(copies, Shape(max_records=max_records), ANCHOR, "benchmark", "na"))
+
+
+def _copy(line: bytes, number: int) -> bytes:
+    line = _ID.sub(lambda m: m[1] + b"%08x" % (int(m[2], 16) ^ number) + m[3], line, count=1)
+    return _TIME.sub(lambda m: m[1] + b"2026-11-%02d" % (13 + int(m[2]) % 7), line, count=1)
 
 
 def _write(folder: Path, blobs: Sequence[Blob]) -> None:

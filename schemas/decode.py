@@ -138,7 +138,7 @@ def _garbage_kept() -> Iterator[None]:
 
 def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord], decoded: Decoded) -> None:
     """Decodes the records of one table: the compiled way all that fit, the careful way the rest."""
-    decode = _decoder(table.name).decode
+    decode = typed_decoder(table.name).decode
     rows: list[Any] = []
     fitting: list[int] = []
     careful: list[int] = []
@@ -187,7 +187,8 @@ def table_for(record_type: Any) -> str:
 
 
 @cache
-def _decoder(table: str) -> msgspec.json.Decoder[Any]:
+def typed_decoder(table: str) -> msgspec.json.Decoder[Any]:
+    """Compiles the decoder of a table's records; it refuses all that does not fit."""
     return msgspec.json.Decoder(_struct(table, tables()[table].members))
 
 
