@@ -13,6 +13,7 @@ from schemas.feed import ContentBlob
 from schemas.model import tables
 
 ROW_GROUP_ROWS = 128 * 1024
+DICTIONARY_ROWS = 2048  # in fewer rows a dictionary saves less than it costs
 _DAY_MICROS = 86_400_000_000
 
 
@@ -57,6 +58,7 @@ def write_parquet(rows: pa.Table) -> memoryview:
         rows,
         sink,
         compression="zstd",
+        use_dictionary=len(rows) >= DICTIONARY_ROWS,
         row_group_size=ROW_GROUP_ROWS,
         sorting_columns=[pq.SortingColumn(rows.schema.get_field_index("CreationTime"))],
         bloom_filter_options={"Id": {"ndv": len(rows), "fpp": 0.01}},

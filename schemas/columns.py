@@ -75,7 +75,7 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 def build(column: Column, values: Sequence[Any]) -> Built:
     """Builds a column."""
-    if values.count(None) == len(values):
+    if not any(values) and values.count(None) == len(values):
         return Built(pa.nulls(len(values), arrow_type(column)), 0)
     if column.others and not set(map(type, values)) <= {NoneType, _PYTHON[column.kind]}:
         return _build_mixed(column, values)
