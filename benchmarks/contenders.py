@@ -6,7 +6,7 @@ guessing them, which goes wrong for records that drift.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,32 +72,44 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def polars(blobs: Path, out: Path, columns: Columns) -> None:
-    """Reads one blob after the other with given columns and writes a file of each; other columns must be guessed."""
+def polars(blobs: Path, out: Path, _columns: Columns) -> None:
+    """Reads one blob after the other and writes a file of each; blobs that Polars refuses are left out."""
     import polars as pl
 
-    plain = {"VARCHAR": pl.String, "BIGINT": pl.Int64, "BOOLEAN": pl.Boolean, "DOUBLE": pl.Float64}
-    given = {name: plain[kind] for name, kind in columns.items() if kind in plain}
     for n, body in enumerate(_bodies(blobs)):
-        frame = pl.read_json(body, schema_overrides=given, infer_schema_length=None)
+        try:
+            frame = pl.read_json(body, infer_schema_length=None)
+        except pl.exceptions.PolarsError:
+            continue  # its records do not all have one shape
         frame.write_parquet(out / f"{n}.parquet", compression="zstd")
 
 
 def orjson(blobs: Path, out: Path, columns: Columns) -> None:
     """Parses with orjson and makes a table of 100 blobs' dicts at a time; nested values as JSON text."""
-    import orjson
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(columns)
-    texts = [name for name, kind in columns.items() if kind == "JSON"]
+    texts = _json(columns)
     for n, (_, listed) in enumerate(units(blobs)):
-        records = [r for _, path in listed for r in orjson.loads(path.read_bytes())]
-        for record in records:
-            for name in texts:
-                if name in record:
-                    record[name] = orjson.dumps(record[name]).decode()
+        records = [r for _, path in listed for r in _parsed(path.read_bytes(), texts)]
         pq.write_table(pa.Table.from_pylist(records, schema=schema), out / f"{n}.parquet", compression="zstd")
+
+
+def _parsed(body: bytes, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Parses records, and makes JSON text again of members that have no one type."""
+    import orjson
+
+    records: list[dict[str, Any]] = orjson.loads(body)
+    for record in records:
+        for name in texts:
+            if name in record:
+                record[name] = orjson.dumps(record[name]).decode()
+    return records
+
+
+def _json(columns: Columns) -> list[str]:
+    return [name for name, kind in columns.items() if kind == "JSON"]
 
 
 def _schema(columns: Columns) -> Any:
@@ -111,24 +123,20 @@ def dlt(blobs: Path, out: Path, columns: Columns) -> None:
     """Runs dlt from lists of records to its filesystem destination, as Parquet, without child tables."""
     import os
 
-    import orjson
-
     work = out.parent / f"{out.name}-work"
     os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "SCHEMA__NAMING": "direct"}
     os.environ |= {"NORMALIZE__WORKERS": "1", "LOAD__WORKERS": "1", "EXTRACT__WORKERS": "1"}
     import dlt
 
-    @dlt.resource(name="audit", max_table_nesting=0, columns={n: {"data_type": "json"} for n in _json(columns)})
+    types = {"VARCHAR": "text", "BIGINT": "bigint", "BOOLEAN": "bool", "DOUBLE": "double", "JSON": "text"}
+
+    @dlt.resource(name="audit", max_table_nesting=0, columns={n: {"data_type": types[k]} for n, k in columns.items()})
     def audit() -> Iterator[Any]:
-        yield from (orjson.loads(body) for body in _bodies(blobs))
+        yield from (_parsed(body, _json(columns)) for body in _bodies(blobs))
 
     target = dlt.destinations.filesystem(bucket_url=str(out.absolute()))
     pipeline = dlt.pipeline("benchmark", pipelines_dir=str(work), destination=target, dataset_name="audit")
     pipeline.run(audit(), loader_file_format="parquet")
-
-
-def _json(columns: Columns) -> list[str]:
-    return [name for name, kind in columns.items() if kind == "JSON"]
 
 
 def beam(blobs: Path, out: Path, columns: Columns) -> None:
@@ -162,6 +170,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "beam": beam,
 }
 MODULES = {
+    "orjson": ["orjson", "pyarrow.parquet"],
     "duckdb, guessing": ["duckdb"],
     "dlt": ["dlt", "orjson"],
     "beam": ["apache_beam"],

@@ -250,15 +250,17 @@ class Stage:
         """Compares repeats with the held rows that came first; those of other rows wait for a look at files."""
         numbers = self._ids.owners(repeats.keys)
         where = np.searchsorted([h.start for h in self._held], numbers, "right") - 1
-        for n in np.unique(where):
+        found = np.unique(where)
+        for n in found:
             places = np.flatnonzero(where == n)
+            some = repeats if len(found) == 1 else repeats.take(places)
             if n < 0:
-                self._repeats.append(repeats.take(places))
-                self._held_bytes += self._repeats[-1].rows.nbytes
+                self._repeats.append(some)
+                self._held_bytes += some.rows.nbytes
             else:
                 held = self._held[n]
                 first = pa.Table.from_batches([held.rows]).take(numbers[places] - held.start)
-                self._compare(repeats.take(places), held.table, first)
+                self._compare(some, held.table, first)
 
     def _compare_with_files(self, repeats: _Repeats) -> None:
         """Compares repeats with rows of the lake, or of files that were staged before."""

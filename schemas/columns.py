@@ -6,7 +6,7 @@ members it stands for, and the members of single rows whose exact text the array
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from re import compile as regex
 from types import NoneType
 from typing import Any, NamedTuple
@@ -215,10 +215,10 @@ def _tuples(items: Sequence[Any]) -> Sequence[Any]:
 
 def _build_map(column: Column, values: Sequence[Any]) -> Built:
     ends = _ends(values)
-    pairs = _tuples([p for v in values if v for p in v])
+    pairs = _tuples(list(chain.from_iterable(filter(None, values))))
     names, contents = zip(*pairs, strict=True) if pairs else ((), ())
     bounds = pairwise(ends.tolist())
-    repeated = [row for row, (start, end) in enumerate(bounds) if len(set(names[start:end])) != end - start]
+    repeated = [n for n, (start, end) in enumerate(bounds) if start < end and len({*names[start:end]}) < end - start]
     if repeated:
         # A map holds a name once; the last one counts and the array rides along.
         unique = [list(dict(_tuples(v)).items()) if v else v for v in values]
@@ -250,7 +250,7 @@ def _build_record(column: Column, values: Sequence[Any]) -> Built:
 
 def _build_records(column: Column, values: Sequence[Any]) -> Built:
     ends = _ends(values)
-    flat, inner, unfit = _struct(column, _tuples([r for v in values if v for r in v]))
+    flat, inner, unfit = _struct(column, _tuples(list(chain.from_iterable(filter(None, values)))))
     if unfit:
         return _unfit(column, values, (np.searchsorted(ends, unfit, "right") - 1).tolist())
     return _of(pa.ListArray.from_arrays(_offsets(values, ends), flat), inner)
