@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-from benchmarks import landing, report
+from benchmarks import landing, memory, report
 
-BENCHMARKS: dict[str, ModuleType] = {"landing": landing}
+BENCHMARKS: dict[str, ModuleType] = {"landing": landing, "memory": memory}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -51,8 +51,13 @@ def samples(folder: Path, records: int, max_records: int = 1500) -> None:
     _write(folder, blobs_of_lines(copies, Shape(max_records=max_records), ANCHOR, "benchmark", "na"))
 
 
+def with_number(line: bytes, number: int) -> bytes:
+    """Gives a record's text another Id for every number."""
+    return _ID.sub(lambda m: m[1] + b"%08x" % (int(m[2], 16) ^ number) + m[3], line, count=1)
+
+
 def _copy(line: bytes, number: int) -> bytes:
-    line = _ID.sub(lambda m: m[1] + b"%08x" % (int(m[2], 16) ^ number) + m[3], line, count=1)
+    line = with_number(line, number)
     return _TIME.sub(lambda m: m[1] + b"2026-11-%02d" % (13 + int(m[2]) % 7), line, count=1)
 
 
