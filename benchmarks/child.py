@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from benchmarks.contenders import CONTENDERS, modules_of, prepare
 from benchmarks.limit import limit
+from benchmarks.rss import peak_mb
 
 
 def main(name: str, blobs: Path, out: Path) -> dict[str, object]:
@@ -37,7 +37,7 @@ def main(name: str, blobs: Path, out: Path) -> dict[str, object]:
     return {
         "cpu_s": sum(used[:4]),  # with children, which dlt starts
         "wall_s": used[4],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
         "bytes": sum(f.stat().st_size for f in out.rglob("*.parquet")),
         "files": sum(1 for _ in out.rglob("*.parquet")),
     }
