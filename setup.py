@@ -35,6 +35,8 @@ setup(
         "uvicorn>=0.30,<1",
     ],
     extras_require={
+        # What `python -m benchmarks` compares with; each is left out where it is not installed.
+        "bench": ["dlt[filesystem,parquet]>=1", "orjson>=3.10", "polars>=1.20"],
         "dev": [
             "codespell>=2.3",
             "hypothesis>=6.100",
@@ -44,7 +46,7 @@ setup(
             "ruff>=0.8",
             "setuptools>=77",
             "types-requests",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["auditlake = pipeline.cli:main"]},
 )

@@ -1,10 +1,11 @@
 """Which record Ids a tenant's lake holds: sets of 128-bit keys in sorted arrays.
 
-A GUID in its usual form is its own key; any other Id is keyed by a 128-bit hash. A million Ids take 16 MB, and a
+A GUID in its usual form is its own key; any other Id is keyed by a 128-bit hash. A million Ids take 28 MB, and a
 look-up is a binary search.
 """
 
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,19 @@ def first_of_each(keys: np.ndarray) -> np.ndarray:
     return first
 
 
+class _Run(NamedTuple):
+    """Sorted keys, how each begins, and its owner."""
+
+    keys: np.ndarray
+    beginnings: np.ndarray
+    owners: np.ndarray
+
+
+def _beginnings(keys: np.ndarray) -> np.ndarray:
+    """Gives the first half of each key as a number: to search numbers is three times as fast, and mostly enough."""
+    return keys.view(">u8")[::2].astype(np.uint64)
+
+
 class IdSet:
     """A growing set of keys, each with the number of its owner; of two owners the later one counts.
 
@@ -49,21 +63,21 @@ class IdSet:
     """
 
     def __init__(self) -> None:
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+        self._runs: list[_Run] = []
 
     def __len__(self) -> int:
-        return sum(len(keys) for keys, _ in self._runs)
+        return sum(len(run.keys) for run in self._runs)
 
-    def add(self, keys: np.ndarray, owner: int = 0) -> None:
-        """Adds keys of one owner."""
-        run = np.unique(keys)
-        owners = np.full(len(run), owner, np.uint32)
-        while self._runs and len(self._runs[-1][0]) < 2 * len(run):
-            older_keys, older_owners = self._runs.pop()
+    def add(self, keys: np.ndarray, owner: int | np.ndarray = 0) -> None:
+        """Adds keys of one owner, or of an owner each; then no key may stand twice."""
+        added, first = np.unique(keys, return_index=True)
+        owners = np.broadcast_to(np.asarray(owner, np.uint32), len(keys))[first]
+        while self._runs and len(self._runs[-1].keys) < 2 * len(added):
+            older = self._runs.pop()
             # The first of equal keys is kept.
-            run, first = np.unique(np.concatenate([run, older_keys]), return_index=True)
-            owners = np.concatenate([owners, older_owners])[first]
-        self._runs.append((run, owners))
+            added, first = np.unique(np.concatenate([added, older.keys]), return_index=True)
+            owners = np.concatenate([owners, older.owners])[first]
+        self._runs.append(_Run(added, _beginnings(added), owners))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Tells of each key whether it is in the set: a boolean array."""
@@ -72,9 +86,14 @@ class IdSet:
     def owners(self, keys: np.ndarray) -> np.ndarray:
         """Gives the owner of each key, -1 where the set does not have it."""
         found = np.full(len(keys), -1, np.int64)
-        for run, owners in self._runs:  # the oldest first: what came later counts
-            if len(run):
-                at = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-                hit = run[at] == keys
-                found[hit] = owners[at[hit]]
+        beginnings = _beginnings(keys)
+        for run in self._runs:  # the oldest first: what came later counts
+            if not len(run.keys):
+                continue
+            last = len(run.keys) - 1
+            near = np.minimum(np.searchsorted(run.beginnings, beginnings), last)
+            maybe = np.flatnonzero(run.beginnings[near] == beginnings)
+            at = np.minimum(np.searchsorted(run.keys, keys[maybe]), last)
+            hit = run.keys[at] == keys[maybe]
+            found[maybe[hit]] = run.owners[at[hit]]
         return found

@@ -6,7 +6,7 @@ records ── decode many at once ── drop known Ids ── rows by table an
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
@@ -21,7 +21,7 @@ from lake.entries import LANDED, BlobOutcome, DriftCount, FileRef
 from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
 from lake.repeats import differing, record_text
-from lake.rows import by_day, days_of, with_content, write_parquet
+from lake.rows import cut_by_day, days_in, micros_of, with_content, write_parquet
 from lake.tenant import TenantLake
 from schemas.decode import Drift, RawRecord, Reject, decode_records
 from schemas.feed import ContentBlob
@@ -69,6 +69,22 @@ class _Part:
 
 
 @dataclass(slots=True)
+class _Held:
+    """Decoded rows of one table that wait to be staged: their keys, times, and the numbers of their blobs.
+
+    The rows of a stage are numbered as they come; the first here is `start`.
+    """
+
+    table: str
+    start: int
+    rows: pa.RecordBatch
+    keys: np.ndarray
+    micros: np.ndarray
+    owners: np.ndarray
+    fresh: np.ndarray
+
+
+@dataclass(slots=True)
 class _Repeats:
     """Rows of one table that repeat an Id, their places in their blobs, and whose they are."""
 
@@ -103,7 +119,9 @@ class Stage:
         self._waiting = _Waiting()
         self._drift: Counter[Drift] = Counter()
         self._ids = IdSet()
-        self._rows: defaultdict[tuple[str, date], list[pa.RecordBatch]] = defaultdict(list)
+        self._blobs: list[BlobCounts] = []  # as often as there were pieces of them
+        self._held: list[_Held] = []
+        self._numbered = 0
         self._repeats: list[_Repeats] = []
         self._held_bytes = 0
         self._parts: list[_Part] = []
@@ -125,57 +143,47 @@ class Stage:
         """Decodes what waits, and keeps the rows that are new."""
         waiting, self._waiting = self._waiting, _Waiting()
         lengths = [len(p) for p in waiting.pieces]
-        owners = np.repeat(np.arange(len(lengths)), lengths)
+        owners = np.repeat(np.arange(len(lengths)), lengths) + len(self._blobs)
+        self._blobs += waiting.blobs
         places = np.concatenate([np.arange(n) + s for n, s in zip(lengths, waiting.starts, strict=True)])
         decoded = decode_records([r for p in waiting.pieces for r in p])
         self._drift += decoded.drift
         for reject in decoded.rejects:
-            counts = waiting.blobs[owners[reject.position]]
+            counts = self._blobs[owners[reject.position]]
             self._reject(counts, replace(reject, position=int(places[reject.position])))
         for table, batch, at in decoded.batches:
-            self._keep(table, batch, owners[at], places[at], waiting.blobs)
+            self._keep(table, batch, owners[at], places[at])
         if self._held_bytes > HELD_BYTES:
             self._put_parts()
 
     def _reject(self, counts: BlobCounts, reject: Reject) -> None:
         counts.rejects.append(RejectedRecord.of(self._lake.tenant, counts.blob, reject))
 
-    def _keep(
-        self, table: str, batch: pa.RecordBatch, owners: np.ndarray, places: np.ndarray, blobs: list[BlobCounts]
-    ) -> None:
-        keys = keys_of(batch["Id"])
-        fresh = self._fresh(table, batch, keys)
-        for counts, rows, records in zip(
-            blobs,
-            np.bincount(owners[fresh], minlength=len(blobs)),
-            np.bincount(owners, minlength=len(blobs)),
-            strict=True,
-        ):
-            counts.rows += int(rows)
-            counts.duplicates += int(records - rows)
-        batch = with_content(table, batch, owners, [c.blob for c in blobs])
+    def _keep(self, table: str, batch: pa.RecordBatch, owners: np.ndarray, places: np.ndarray) -> None:
+        keys, micros = keys_of(batch["Id"]), micros_of(batch)
+        fresh = self._fresh(table, keys, micros)
+        for numbers, name in ((owners[fresh], "rows"), (owners[~fresh], "duplicates")):
+            for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+                counts = self._blobs[number]
+                setattr(counts, name, getattr(counts, name) + int(count))
+        held = _Held(table, self._numbered, batch, keys, micros, owners, fresh)
+        self._ids.add(keys[fresh], held.start + np.flatnonzero(fresh))
+        self._held.append(held)
+        self._held_bytes += batch.nbytes
+        self._numbered += len(keys)
         if not fresh.all():
-            again = batch.filter(pa.array(~fresh))
-            whose = [blobs[n] for n in owners[~fresh]]
-            self._hold_repeats(_Repeats(table, pa.table(again), keys[~fresh], places[~fresh], whose))
-            batch = batch.filter(pa.array(fresh))
-        for day, rows in by_day(batch):
-            self._rows[table, day].append(rows)
-            self._held_bytes += rows.nbytes
+            again = np.flatnonzero(~fresh)
+            whose = [self._blobs[n] for n in owners[again]]
+            rows = pa.Table.from_batches([batch]).take(again)
+            self._compare_with_held(_Repeats(table, rows, keys[again], places[again], whose))
 
-    def _hold_repeats(self, repeats: _Repeats) -> None:
-        self._repeats.append(repeats)
-        self._held_bytes += repeats.rows.nbytes
-
-    def _fresh(self, table: str, batch: pa.RecordBatch, keys: np.ndarray) -> np.ndarray:
+    def _fresh(self, table: str, keys: np.ndarray, micros: np.ndarray) -> np.ndarray:
         """Marks the rows whose Ids neither the lake nor this stage has yet."""
         with self._lake.ledger.lock:
-            days = {(table, d.isoformat()) for d in days_of(batch)}
-            self._lake.committed.cover(self._lake.ledger, days)
+            self._lake.committed.cover(self._lake.ledger, {(table, d.isoformat()) for d in days_in(micros)})
             known = self._lake.committed.holds(keys)
-        known |= self._ids.holds(keys) | ~first_of_each(keys)
-        self._ids.add(keys)
-        return ~known
+        fresh: np.ndarray = first_of_each(keys) & ~known & ~self._ids.holds(keys)
+        return fresh
 
     def flush(self) -> None:
         """Decodes and stages all that was added."""
@@ -184,24 +192,34 @@ class Stage:
         self._put_parts()
 
     def _put_parts(self) -> None:
-        """Writes the held rows as staged files, and compares the held repeats."""
+        """Writes the held rows as staged files, and compares the repeats of rows that are no longer held."""
+        held: defaultdict[str, list[_Held]] = defaultdict(list)
+        for one in self._held:
+            held[one.table].append(one)
+        self._held, self._held_bytes = [], 0
+        while held:
+            self._put_table(*held.popitem())
         repeats, self._repeats = self._repeats, []
-        for (table, day), batches in self._rows.items():
-            rows = pa.Table.from_batches(batches)
-            rows = rows.take(pc.sort_indices(rows, [("CreationTime", "ascending")]))
-            part = self._put_part(table, day, rows)
-            self._parts.append(part)
-            repeats = [left for r in repeats for left in self._compare(r, table, rows, part.keys)]
-        self._rows.clear()
-        self._held_bytes = 0
-        for left in repeats:
-            self._compare_with_files(left)
+        for some in repeats:
+            self._compare_with_files(some)
 
-    def _put_part(self, table: str, day: date, rows: pa.Table) -> _Part:
+    def _put_table(self, table: str, held: Sequence[_Held]) -> None:
+        """Writes the new rows of a table in the order of their times, as a staged file a day."""
+        fresh = np.flatnonzero(np.concatenate([h.fresh for h in held]))
+        micros = np.concatenate([h.micros for h in held])[fresh]
+        order = np.argsort(micros, kind="stable")
+        chosen = fresh[order]
+        keys = np.concatenate([h.keys for h in held])[chosen]
+        owners = np.concatenate([h.owners for h in held])[chosen]
+        rows = pa.Table.from_batches([h.rows for h in held]).take(chosen)
+        rows = with_content(table, rows, owners, [c.blob for c in self._blobs])
+        for day, some in cut_by_day(micros[order]):
+            self._parts.append(self._put_part(table, day, rows[some], keys[some]))
+
+    def _put_part(self, table: str, day: date, rows: pa.Table, keys: np.ndarray) -> _Part:
         name = layout.new_name()
         key = layout.audit_file(table, self._lake.tenant, day, name)
-        ref = self.put(key, f"{name}.parquet", write_parquet(rows), len(rows))
-        return _Part(table, day, ref, keys_of(rows["Id"].combine_chunks()))
+        return _Part(table, day, self.put(key, f"{name}.parquet", write_parquet(rows), len(rows)), keys)
 
     def put(self, key: str, name: str, data: bytes | memoryview, rows: int) -> FileRef:
         """Stages a file that is to be `key`."""
@@ -228,6 +246,22 @@ class Stage:
         for ref in (*self.files, *self.rejects_file([])):
             self._lake.storage.delete(ref.staged)
 
+    def _compare_with_held(self, repeats: _Repeats) -> None:
+        """Compares repeats with the held rows that came first; those of other rows wait for a look at files."""
+        numbers = self._ids.owners(repeats.keys)
+        where = np.searchsorted([h.start for h in self._held], numbers, "right") - 1
+        found = np.unique(where)
+        for n in found:
+            places = np.flatnonzero(where == n)
+            some = repeats if len(found) == 1 else repeats.take(places)
+            if n < 0:
+                self._repeats.append(some)
+                self._held_bytes += some.rows.nbytes
+            else:
+                held = self._held[n]
+                first = pa.Table.from_batches([held.rows]).take(numbers[places] - held.start)
+                self._compare(some, held.table, first)
+
     def _compare_with_files(self, repeats: _Repeats) -> None:
         """Compares repeats with rows of the lake, or of files that were staged before."""
         with self._lake.ledger.lock:
@@ -244,22 +278,20 @@ class Stage:
         where = layout.partition_of(ref.key)
         assert where is not None, "only rows have Ids"  # noqa: S101
         rows = read_committed(self._lake.storage, ref)
-        list(self._compare(repeats, where[0], rows, keys_of(rows["Id"].combine_chunks())))
-
-    def _compare(self, repeats: _Repeats, table: str, rows: pa.Table, keys: np.ndarray) -> Iterator[_Repeats]:
-        """Makes conflicts of the repeats that differ from their row in `rows`; yields those that have none there."""
-        order = np.argsort(keys, kind="stable")
+        keys = keys_of(rows["Id"].combine_chunks())
+        order = np.argsort(keys)
         at = np.minimum(np.searchsorted(keys, repeats.keys, sorter=order), len(keys) - 1)
         hit = keys[order[at]] == repeats.keys
-        mine = repeats.take(np.flatnonzero(hit))
-        for place in differing(mine.table, mine.rows, table, rows.take(order[at[hit]])):
-            counts = mine.owners[place]
-            text = record_text(tables()[mine.table], mine.rows.slice(place, 1))
+        self._compare(repeats.take(np.flatnonzero(hit)), where[0], rows.take(order[at[hit]]))
+
+    def _compare(self, repeats: _Repeats, table: str, first: pa.Table) -> None:
+        """Makes conflicts of the repeats that differ from the row that came first under their Id."""
+        for place in differing(repeats.table, repeats.rows, table, first):
+            counts = repeats.owners[place]
+            text = record_text(tables()[repeats.table], repeats.rows.slice(place, 1))
             counts.duplicates -= 1
             counts.conflicts += 1
-            self._reject(counts, Reject(int(mine.positions[place]), CONFLICT, text.encode()))
-        if not hit.all():
-            yield repeats.take(np.flatnonzero(~hit))
+            self._reject(counts, Reject(int(repeats.positions[place]), CONFLICT, text.encode()))
 
     def cover(self) -> None:
         """Makes sure that all committed Ids that the staged rows could repeat are known."""
@@ -297,7 +329,7 @@ class Stage:
             _Repeats(part.table, rows.take(again), part.keys[again], np.zeros(len(again), int), owners)
         )
         self._lake.storage.delete(part.ref.staged)
-        return [self._put_part(part.table, part.day, kept)] if len(kept) else []
+        return [self._put_part(part.table, part.day, kept, part.keys[~known & ~theirs])] if len(kept) else []
 
     @property
     def files(self) -> list[FileRef]:

@@ -6,8 +6,9 @@ members it stands for, and the members of single rows whose exact text the array
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate, chain
+from itertools import chain, pairwise
 from re import compile as regex
+from types import NoneType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.fit import is_exact
+from schemas.fit import fit, is_exact
 from schemas.model import Column, Table
-from schemas.times import parse_wire, to_micros
+from schemas.times import format_wire, parse_wire, to_micros
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 _SCALARS = {
@@ -28,21 +29,25 @@ _SCALARS = {
     "timestamp": TIMESTAMP,
     "json": pa.string(),
 }
+_PYTHON = {"string": str, "long": int, "boolean": bool, "map": list, "list": list, "records": list}
 _NAME_END = regex(rb'[0-9A-Za-z_]"[ \t\r\n]*+:')
 _ENDS_NAME = np.array([chr(n).isalnum() or chr(n) == "_" for n in range(128)] + [False] * 128)
+_EARLIEST = np.frombuffer(b"1000-00-00T00:00:00", np.uint8)
+_LATEST = np.frombuffer(b"9999-99-99T99:99:99", np.uint8)
 _CANONICAL_TIME = r"^(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-\d\d-\d\dT\d\d:\d\d:\d\d$"
 
 
 class Built(NamedTuple):
-    """A built column: the array, its count of JSON members, and exact JSON texts by row where they are needed."""
+    """A built column.
+
+    `members` counts the JSON members that the array stands for, `exact` holds exact JSON texts by row where they are
+    needed, `unfit` the rows whose values have the right JSON type but cannot be held by the column.
+    """
 
     array: pa.Array
     members: int
-    exact: dict[int, bytes]
-
-
-class UnfitError(Exception):
-    """A column's values do not all fit; the rows must go the careful way."""
+    exact: dict[int, bytes] = {}  # noqa: RUF012 - never changed
+    unfit: Sequence[int] = ()
 
 
 @cache
@@ -69,71 +74,119 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 def build(column: Column, values: Sequence[Any]) -> Built:
-    """Builds a column.
-
-    Raises:
-      UnfitError: A value has the right JSON type but not a value that the column can hold.
-    """
-    if values.count(None) == len(values):
-        return Built(pa.nulls(len(values), arrow_type(column)), 0, {})
+    """Builds a column."""
+    if not any(values) and values.count(None) == len(values):
+        return Built(pa.nulls(len(values), arrow_type(column)), 0)
+    if column.others and not set(map(type, values)) <= {NoneType, _PYTHON[column.kind]}:
+        return _build_mixed(column, values)
     return _BUILD[column.kind](column, values)
 
 
-def _present(array: pa.Array) -> int:
-    return len(array) - int(array.null_count)
+def _build_mixed(column: Column, values: Sequence[Any]) -> Built:
+    """Builds a column with values of other declared forms: their text is kept, and of their content what can be."""
+    own = _PYTHON[column.kind]
+    exact = {n: msgspec.json.encode(v) for n, v in enumerate(values) if type(v) not in (own, NoneType)}
+    stored = list(values)
+    for n, text in exact.items():
+        stored[n] = fit(column, values[n], text.decode()).stored
+    built = build(column, stored)
+    untold = sum(stored[n] is None for n in exact)
+    return built._replace(members=built.members + untold, exact=built.exact | exact)
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return next(v for v in values if v is not None)
+
+
+def _of(array: pa.Array, inner: int = 0) -> Built:
+    """Counts a member for each value, and those inside of them."""
+    return Built(array, len(array) - int(array.null_count) + inner)
+
+
+def _unfit(column: Column, values: Sequence[Any], rows: Sequence[int]) -> Built:
+    return Built(pa.nulls(len(values), arrow_type(column)), 0, unfit=rows)
 
 
 def _build_scalar(column: Column, values: Sequence[Any]) -> Built:
-    array = pa.array(values, _SCALARS[column.kind])
-    return Built(array, _present(array), {})
+    return _of(pa.array(values, arrow_type(column)))
 
 
 def _build_double(column: Column, values: Sequence[Any]) -> Built:
     """Takes numbers (the careful way) or their JSON text (the compiled decoder)."""
-    return _build_scalar(column, [_number(column, v) if isinstance(v, msgspec.Raw) else v for v in values])
+    numbers = [_number(v) if isinstance(v, msgspec.Raw) else v for v in values]
+    if unfit := [n for n, v in enumerate(values) if v is not None and numbers[n] is None]:
+        return _unfit(column, values, unfit)
+    return _build_scalar(column, numbers)
 
 
-def _number(column: Column, raw: msgspec.Raw) -> float:
+def _number(raw: msgspec.Raw) -> float | None:
+    """Reads a number; None where it is none, or has digits that no double gives back."""
     try:
         text = bytes(raw).decode()
         number = float(text)
-    except ValueError as error:
-        raise UnfitError(column.name) from error
-    if not is_exact(number, text):
-        raise UnfitError(column.name)
-    return number
+    except ValueError:
+        return None
+    return number if is_exact(number, text) else None
 
 
 def _build_timestamp(column: Column, values: Sequence[Any]) -> Built:
     """Takes microseconds (the careful way) or the strings of the wire (the compiled decoder)."""
-    if not isinstance(next(v for v in values if v is not None), str):
+    if not isinstance(_first(values), str):
         return _build_scalar(column, values)
     texts = pa.array(values, pa.string())
-    odd = pc.fill_null(pc.invert(pc.match_substring_regex(texts, _CANONICAL_TIME)), False)
-    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist()
-    times = [parse_wire(values[n]) for n in rows]
-    if None in times:
-        raise UnfitError(column.name)
     try:
-        usual = pc.if_else(odd, None, texts).cast(pa.timestamp("us")).cast(TIMESTAMP)
-    except pa.ArrowInvalid as error:
-        raise UnfitError(column.name) from error
-    array = pc.replace_with_mask(usual, odd, pa.array(map(to_micros, filter(None, times)), TIMESTAMP))
-    return Built(array, _present(array), {n: msgspec.json.encode(values[n]) for n in rows})
+        return _times(column, values, texts, [] if _are_usual(texts.drop_null()) else _odd_rows(texts))
+    except pa.ArrowInvalid:  # one is no day of the calendar
+        return _times(column, values, texts, [n for n, v in enumerate(values) if v is not None])
+
+
+def _are_usual(texts: pa.StringArray) -> bool:
+    """Tells whether all texts are times as the service writes them, from the year 1000 on."""
+    if not pc.all(pc.equal(pc.binary_length(texts), len(_EARLIEST))).as_py():
+        return False
+    grid = np.frombuffer(_text_of(texts), np.uint8).reshape(len(texts), len(_EARLIEST))
+    return bool(((grid >= _EARLIEST) & (grid <= _LATEST)).all())
+
+
+def _odd_rows(texts: pa.StringArray) -> list[int]:
+    odd = pc.invert(pc.match_substring_regex(texts, _CANONICAL_TIME)).fill_null(False)
+    return np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist()
+
+
+def _times(column: Column, values: Sequence[Any], texts: pa.StringArray, rows: Sequence[int]) -> Built:
+    """Builds a column of times; those in `rows` are read one by one and keep their texts where these are unusual."""
+    times = {n: parse_wire(values[n]) for n in rows}
+    if unfit := [n for n, time in times.items() if time is None]:
+        return _unfit(column, values, unfit)
+    if not rows:
+        return _of(texts.cast(pa.timestamp("us")).cast(TIMESTAMP))
+    odd = pa.array(np.isin(np.arange(len(values)), rows))
+    usual = pc.if_else(odd, None, texts).cast(pa.timestamp("us")).cast(TIMESTAMP)
+    read = pa.array([to_micros(t) for t in times.values() if t], TIMESTAMP)
+    exact = {n: msgspec.json.encode(values[n]) for n, t in times.items() if t and values[n] != format_wire(t)}
+    return _of(pc.replace_with_mask(usual, odd, read))._replace(exact=exact)
 
 
 def _build_json(column: Column, values: Sequence[Any]) -> Built:
     """Takes text (the careful way) or JSON of any type (the compiled decoder)."""
-    if isinstance(next(v for v in values if v is not None), str):
+    if isinstance(_first(values), str):
         return _build_scalar(column, values)
     texts = [None if v is None else bytes(v) for v in values]
-    if not all(t is None or t[0] in b"[{" for t in texts):
-        raise UnfitError(column.name)
+    if unfit := [n for n, text in enumerate(texts) if text and text[0] not in b"[{"]:
+        return _unfit(column, values, unfit)
     try:
         array = pa.array(texts, pa.string())
-    except pa.ArrowInvalid as error:
-        raise UnfitError(column.name) from error
-    return Built(array, _present(array) + count_members(_text_of(array)), {})
+    except pa.ArrowInvalid:
+        return _unfit(column, values, [n for n, text in enumerate(texts) if text and not _is_utf8(text)])
+    return _of(array, count_members(_text_of(array)))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text_of(array: pa.StringArray) -> bytes:
@@ -142,63 +195,65 @@ def _text_of(array: pa.StringArray) -> bytes:
     return b"" if buffer is None else buffer.to_pybytes()
 
 
-def _offsets(values: Sequence[Any]) -> pa.Array:
-    ends = accumulate((len(v) if v else 0 for v in values), initial=0)
-    offsets = pa.array(ends, pa.int32())
+def _ends(values: Sequence[Any]) -> np.ndarray:
+    """Gives where each value's items end among the items of all, after a 0."""
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(v) if v else 0 for v in values], out=ends[1:])
+    return ends
+
+
+def _offsets(values: Sequence[Any], ends: np.ndarray) -> pa.Array:
     if None not in values:
-        return offsets
-    absent = np.fromiter((v is None for v in chain(values, (1,))), bool, len(values) + 1)
-    return pa.array(offsets.to_numpy(), pa.int32(), mask=absent)
+        return pa.array(ends)
+    return pa.array(ends, mask=np.array([*(v is None for v in values), False]))
+
+
+def _tuples(items: Sequence[Any]) -> Sequence[Any]:
+    """Gives records as tuples, which those of the careful way are."""
+    return list(map(msgspec.structs.astuple, items)) if items and isinstance(items[0], msgspec.Struct) else items
 
 
 def _build_map(column: Column, values: Sequence[Any]) -> Built:
-    offsets = _offsets(values)
-    pairs = [msgspec.structs.astuple(p) if isinstance(p, msgspec.Struct) else p for v in values if v for p in v]
+    ends = _ends(values)
+    pairs = _tuples(list(chain.from_iterable(filter(None, values))))
     names, contents = zip(*pairs, strict=True) if pairs else ((), ())
-    exact = {}
-    start = 0
-    for row, value in enumerate(values):
-        if value and len(value) != len(set(names[start : start + len(value)])):
-            exact[row] = msgspec.json.encode(value)
-        start += len(value) if value else 0
-    if exact:
+    bounds = pairwise(ends.tolist())
+    repeated = [n for n, (start, end) in enumerate(bounds) if start < end and len({*names[start:end]}) < end - start]
+    if repeated:
         # A map holds a name once; the last one counts and the array rides along.
-        unique = [list(dict(map(_pair, v)).items()) if v else v for v in values]
-        members = sum(v is not None for v in values) + 2 * len(pairs)
-        return Built(pa.array(unique, arrow_type(column)), members, exact)
-    array = pa.MapArray.from_arrays(offsets, pa.array(names, pa.string()), pa.array(contents, pa.string()))
-    return Built(array, _present(array) + 2 * len(pairs), {})
+        unique = [list(dict(_tuples(v)).items()) if v else v for v in values]
+        exact = {row: msgspec.json.encode(values[row]) for row in repeated}
+        return _of(pa.array(unique, arrow_type(column)), 2 * len(pairs))._replace(exact=exact)
+    offsets = _offsets(values, ends)
+    return _of(
+        pa.MapArray.from_arrays(offsets, pa.array(names, pa.string()), pa.array(contents, pa.string())), 2 * len(pairs)
+    )
 
 
-def _pair(pair: Any) -> Any:
-    return msgspec.structs.astuple(pair) if isinstance(pair, msgspec.Struct) else pair
-
-
-def _build_list(column: Column, values: Sequence[Any]) -> Built:
-    array = pa.array(values, arrow_type(column))
-    return Built(array, _present(array), {})
-
-
-def _struct(column: Column, rows: Sequence[Any], mask: pa.Array | None = None) -> tuple[pa.StructArray, int]:
-    tuples = [msgspec.structs.astuple(r) if isinstance(r, msgspec.Struct) else r for r in rows]
+def _struct(
+    column: Column, tuples: Sequence[Any], mask: pa.Array | None = None
+) -> tuple[pa.StructArray, int, list[int]]:
+    """Builds the records of a column: the array, the count of their members, and those that no struct can hold."""
     columns = zip(*tuples, strict=True) if tuples else ((),) * len(column.fields)
     built = [build(f, c) for f, c in zip(column.fields, columns, strict=True)]
-    if any(b.exact for b in built):
-        raise UnfitError(column.name)
     array = pa.StructArray.from_arrays([b.array for b in built], fields=list(_struct_type(column)), mask=mask)
-    return array, sum(b.members for b in built)
+    return array, sum(b.members for b in built), [row for b in built for row in (*b.exact, *b.unfit)]
 
 
 def _build_record(column: Column, values: Sequence[Any]) -> Built:
     nothing = (None,) * len(column.fields)
-    array, inner = _struct(column, [nothing if v is None else v for v in values], pa.array(v is None for v in values))
-    return Built(array, _present(array) + inner, {})
+    found = iter(_tuples([v for v in values if v is not None]))
+    tuples = [nothing if v is None else next(found) for v in values]
+    array, inner, unfit = _struct(column, tuples, pa.array([v is None for v in values]))
+    return _unfit(column, values, unfit) if unfit else _of(array, inner)
 
 
 def _build_records(column: Column, values: Sequence[Any]) -> Built:
-    flat, inner = _struct(column, [r for v in values if v for r in v])
-    array = pa.ListArray.from_arrays(_offsets(values), flat)
-    return Built(array, _present(array) + inner, {})
+    ends = _ends(values)
+    flat, inner, unfit = _struct(column, _tuples(list(chain.from_iterable(filter(None, values)))))
+    if unfit:
+        return _unfit(column, values, (np.searchsorted(ends, unfit, "right") - 1).tolist())
+    return _of(pa.ListArray.from_arrays(_offsets(values, ends), flat), inner)
 
 
 _BUILD: dict[str, Callable[[Column, Sequence[Any]], Built]] = {
@@ -209,7 +264,7 @@ _BUILD: dict[str, Callable[[Column, Sequence[Any]], Built]] = {
     "timestamp": _build_timestamp,
     "json": _build_json,
     "map": _build_map,
-    "list": _build_list,
+    "list": _build_scalar,
     "record": _build_record,
     "records": _build_records,
 }

@@ -6,17 +6,19 @@ bytes ── raw records ── by table ── compiled decoder ── columns 
              └─ broken records ── Reject
 """
 
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Union
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas.columns import Built, UnfitError, arrow_type, build, count_members
+from schemas.columns import Built, arrow_type, build, count_members
 from schemas.contract import record_types
 from schemas.fit import BrokenRecordError, CarefulRow, fit_record, members
 from schemas.model import Column, Table, tables
@@ -26,7 +28,7 @@ RawRecord = msgspec.Raw | bytes
 """One record's JSON text as it stood in its blob; bytes where it is broken."""
 
 _BOM = b"\xef\xbb\xbf"
-_FEW = 32
+_BLOCK = 128
 _Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _PYTHON = {"string": str, "long": _Long, "boolean": bool, "double": msgspec.Raw, "timestamp": str, "json": msgspec.Raw}
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -70,14 +72,13 @@ class Decoded:
     drift: Counter[Drift] = field(default_factory=Counter)
 
 
-class _Peek(msgspec.Struct):
+class _Peek(msgspec.Struct, gc=False):
     RecordType: Any = None
 
 
-_Decoders = tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_RECORD = msgspec.json.Decoder(msgspec.Raw)
-_PEEKS = (msgspec.json.Decoder(list[_Peek]), msgspec.json.Decoder(_Peek))
+_PEEK = msgspec.json.Decoder(_Peek)
 
 
 def split_blob(data: bytes) -> Sequence[RawRecord]:
@@ -116,60 +117,56 @@ def raw_record(piece: bytes) -> RawRecord:
 def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
     decoded = Decoded()
-    for name, positions in _by_table(raws).items():
-        _decode_table(tables()[name], np.array(positions), [raws[p] for p in positions], decoded)
+    with _garbage_kept():
+        for name, positions in _by_table(raws).items():
+            _decode_table(tables()[name], np.array(positions), [raws[p] for p in positions], decoded)
     decoded.rejects.sort(key=lambda r: r.position)
     return decoded
 
 
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keeps the collector from walking all records again and again: it doubles the time, and they form no cycles."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord], decoded: Decoded) -> None:
     """Decodes the records of one table: the compiled way all that fit, the careful way the rest."""
-    rows = _decode_each(_decoders(table.name), raws)
-    careful = [n for n, row in enumerate(rows) if row is None]
-    pending = [[n for n, row in enumerate(rows) if row is not None]]
-    while pending:
-        some = pending.pop()
-        batch = _fast_batch(table, [rows[n] for n in some], [raws[n] for n in some]) if some else None
+    decode = typed_decoder(table.name).decode
+    rows: list[Any] = []
+    fitting: list[int] = []
+    careful: list[int] = []
+    for n, raw in enumerate(raws):
+        try:
+            rows.append(decode(raw))
+            fitting.append(n)
+        except _REFUSALS:
+            careful.append(n)
+    while rows:
+        batch, odd = _fast_batch(table, rows, [raws[n] for n in fitting])
         if batch is not None:
-            decoded.batches.append(Batch(table.name, batch, positions[some]))
-        elif len(some) > _FEW:
-            # One odd record must not slow down all.
-            pending += [some[n : n + _FEW] for n in range(0, len(some), _FEW)]
-        else:
-            careful += some
+            decoded.batches.append(Batch(table.name, batch, positions[fitting]))
+            break
+        careful += [fitting[n] for n in sorted(odd)]
+        kept = [n for n in range(len(rows)) if n not in odd]
+        rows, fitting = [rows[n] for n in kept], [fitting[n] for n in kept]
     if careful:
         _decode_carefully(table, positions[careful], [bytes(raws[n]) for n in careful], decoded)
 
 
-def _decode_each(decoders: _Decoders, raws: Sequence[RawRecord]) -> Sequence[Any]:
-    """Decodes records, all at once where that can be; None stands for one that is refused."""
-    whole, single = decoders
-    # Broken ones could change where their neighbours end.
-    if not any(isinstance(raw, bytes) for raw in raws):
-        try:
-            rows: Sequence[Any] = whole.decode(b"[" + b",".join(raws) + b"]")
-        except _REFUSALS:
-            pass
-        else:
-            return rows
-    if len(raws) > _FEW:
-        # One odd record must not slow down all.
-        pieces = (raws[n : n + _FEW] for n in range(0, len(raws), _FEW))
-        return [row for piece in pieces for row in _decode_each(decoders, piece)]
-    return [_or_none(single, bytes(raw)) for raw in raws]
-
-
-def _or_none(decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
-    try:
-        return decoder.decode(raw)
-    except _REFUSALS:
-        return None
-
-
 def _by_table(raws: Sequence[RawRecord]) -> dict[str, list[int]]:
     found: defaultdict[str, list[int]] = defaultdict(list)
-    for position, peek in enumerate(_decode_each(_PEEKS, raws)):
-        kind = _peek_carefully(bytes(raws[position])) if peek is None else peek.RecordType
+    for position, raw in enumerate(raws):
+        try:
+            kind = _PEEK.decode(raw).RecordType
+        except _REFUSALS:
+            kind = _peek_carefully(bytes(raw))
         found[table_for(kind)].append(position)
     return found
 
@@ -190,9 +187,9 @@ def table_for(record_type: Any) -> str:
 
 
 @cache
-def _decoders(table: str) -> _Decoders:
-    record = _struct(table, tables()[table].members)
-    return msgspec.json.Decoder(list[record]), msgspec.json.Decoder(record)  # type: ignore[valid-type]
+def typed_decoder(table: str) -> msgspec.json.Decoder[Any]:
+    """Compiles the decoder of a table's records; it refuses all that does not fit."""
+    return msgspec.json.Decoder(_struct(table, tables()[table].members))
 
 
 def _struct(name: str, columns: Sequence[Column]) -> type[msgspec.Struct]:
@@ -202,10 +199,18 @@ def _struct(name: str, columns: Sequence[Column]) -> type[msgspec.Struct]:
     """
     fields = [(f"f{n}", _python_type(c), *(() if not c.nullable else (None,))) for n, c in enumerate(columns)]
     renamed = {f"f{n}": c.name for n, c in enumerate(columns)}
-    return msgspec.defstruct(name, fields, rename=renamed, forbid_unknown_fields=True, gc=False, kw_only=True)
+    return msgspec.defstruct(
+        name, fields, rename=renamed, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True
+    )
 
 
 def _python_type(column: Column) -> Any:
+    """Gives the type of what the column stores, and of other forms of it that a look at the value tells apart."""
+    others = (_PYTHON[other.kind] for other in column.others if other.kind in ("string", "long", "boolean"))
+    return Union[_stored_type(column), *others]
+
+
+def _stored_type(column: Column) -> Any:
     if column.kind == "map":
         pair = [("name", str), ("value", str | None)]
         rename = dict(zip(("name", "value"), column.wire, strict=True))
@@ -219,20 +224,32 @@ def _python_type(column: Column) -> Any:
     return _PYTHON[column.kind]
 
 
-def _fast_batch(table: Table, rows: Sequence[Any], raws: Sequence[RawRecord]) -> pa.RecordBatch | None:
-    """Builds the columns, or gives None where a record needs the careful way."""
+def _fast_batch(table: Table, rows: Sequence[Any], raws: Sequence[RawRecord]) -> tuple[pa.RecordBatch | None, set[int]]:
+    """Builds the columns, or gives no batch and the rows that need the careful way."""
     columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-    try:
-        built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]
-    except UnfitError:
-        return None
-    if sum(b.members for b in built) != count_members(b",".join(raws)) or "" in columns[0]:
-        return None
+    built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]
+    odd = {row for b in built for row in b.unfit}
+    if not odd and "" in columns[0]:
+        odd = {row for row, value in enumerate(columns[0]) if value == ""}
+    if not odd and sum(b.members for b in built) != sum(count_members(b",".join(some)) for some in _blocks(raws)):
+        odd = {n for n, row in enumerate(rows) if _has_dropped(raws[n], row)} or set(range(len(rows)))
+    if odd:
+        return None, odd
     extras: dict[int, dict[str, str]] = defaultdict(dict)
     for column, one in zip(table.members, built, strict=True):
         for row, text in one.exact.items():
             extras[row][_quoted(column.name)] = text.decode()
-    return _batch(table, built, extras, len(rows))
+    return _batch(table, built, extras, len(rows)), odd
+
+
+def _has_dropped(raw: RawRecord, row: Any) -> bool:
+    """Tells whether the text of a record has members that its decoded row has not."""
+    return count_members(bytes(raw)) != count_members(msgspec.json.encode(row))
+
+
+def _blocks(raws: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
+    """Yields records in blocks that stay in the processor's cache while their text is looked at."""
+    return (raws[n : n + _BLOCK] for n in range(0, len(raws), _BLOCK))
 
 
 def _quoted(name: str) -> str:

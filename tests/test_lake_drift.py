@@ -17,7 +17,7 @@ from schemas.model import table_of, tables
 from tests.lake_records import body, land, new_lake, record, storage_at
 
 TABLE = "exchange_mailbox"
-CACHES = (columns.arrow_type, decode._decoders, decode.member_schema)
+CACHES = (columns.arrow_type, decode.typed_decoder, decode.member_schema)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from lake.ids import IdSet, first_of_each, keys_of
 GUIDS = st.uuids().map(str)
 IDS = st.one_of(
     st.integers(0, 9).map(lambda n: f"{n:08}-0000-0000-0000-000000000000"),
+    st.integers(0, 9).map(lambda n: f"00000001-0000-0000-0000-{n:012}"),
     GUIDS,
     GUIDS.map(str.upper),
     GUIDS.map(lambda g: g[:-1] + "é"),

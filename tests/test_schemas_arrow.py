@@ -1,6 +1,7 @@
 """The Arrow schemas of the files, pinned so that a change is seen, and the columns that decoding builds."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.columns import UnfitError, arrow_schema, build, count_members
+from schemas.columns import arrow_schema, build, count_members
 from schemas.decode import decode_records, member_schema, split_blob
 from schemas.model import Column, common_columns, tables
+from schemas.times import format_wire
 from tests.schema_records import TABLES, anything, blob, record, spellings, text_of, texts
 
 COMMON = """
@@ -115,27 +117,38 @@ def test_columns_without_values_are_null():
 
 
 @pytest.mark.parametrize(
-    ("kind", "values"),
+    ("kind", "values", "unfit"),
     [
-        ("timestamp", ["2026-11-20T08:15:31", "yesterday"]),
-        ("timestamp", ["2026-02-30T08:15:31"]),
-        ("double", [msgspec.Raw(b"1.5"), msgspec.Raw(b'"1.5"')]),
-        ("double", [msgspec.Raw(b"9007199254740993")]),
-        ("double", [msgspec.Raw(b"1e400")]),
-        ("json", [msgspec.Raw(b"{}"), msgspec.Raw(b'"text"')]),
-        ("json", [msgspec.Raw(b'["\xff"]')]),
+        ("timestamp", ["2026-11-20T08:15:31", "yesterday", None, "2026-11-20T08:15:31Z"], [1]),
+        ("timestamp", ["2026-02-30T08:15:31"], [0]),
+        ("timestamp", ["2026-11-20T08:15:31", "2026-02-30T08:15:31", "2026-02-28T08:15:31"], [1]),
+        ("double", [msgspec.Raw(b"1.5"), msgspec.Raw(b'"1.5"')], [1]),
+        ("double", [msgspec.Raw(b"9007199254740993"), None, msgspec.Raw(b"1.5")], [0]),
+        ("double", [msgspec.Raw(b"1e400")], [0]),
+        ("json", [msgspec.Raw(b"{}"), None, msgspec.Raw(b'"text"')], [2]),
+        ("json", [msgspec.Raw(b'["a"]'), msgspec.Raw(b'["\xff"]')], [1]),
     ],
 )
-def test_decoded_values_that_a_column_cannot_hold_are_unfit(kind, values):
-    with pytest.raises(UnfitError):
-        build(Column("x", kind, True), values)
+def test_decoded_values_that_a_column_cannot_hold_are_unfit_and_no_others(kind, values, unfit):
+    assert build(Column("x", kind, True), values).unfit == unfit
 
 
 def test_records_whose_exact_text_no_column_keeps_are_unfit():
     time = Column("x", "record", True, fields=(Column("t", "timestamp", True),))
-    assert build(time, [("2026-11-20T08:15:31",)]).members == 2
-    with pytest.raises(UnfitError):
-        build(time, [("2026-11-20T08:15:31Z",)])
+    assert build(time, [("2026-11-20T08:15:31",)])[1:] == (2, {}, ())
+    assert build(time, [("2026-11-20T08:15:31",), None, ("2026-11-20T08:15:31Z",)]).unfit == [2]
+    times = replace(time, kind="records")
+    rows = [[("2026-11-20T08:15:31",)] * 2, None, [], [("2026-11-20T08:15:31",), ("2026-02-30T08:15:31",)]]
+    assert build(times, rows).unfit == [3]
+
+
+@given(st.lists(st.sampled_from(["2026-11-20T08:15:31", "1000-01-01T00:00:00", "0999-12-31T23:59:59"]), max_size=4))
+def test_times_that_look_usual_only_end_to_end_are_read_one_by_one(values):
+    shifted = [*values, "2026-11-20T08:15:3", "12026-11-20T08:15:31"]
+    assert build(Column("x", "timestamp", True), shifted).unfit == [len(values), len(values) + 1]
+    built = build(Column("x", "timestamp", True), [*values, None])
+    assert [t and format_wire(t) for t in built.array.to_pylist()] == [*values, None]
+    assert built.exact == {}
 
 
 def test_times_in_other_forms_keep_their_text():
