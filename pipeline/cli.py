@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.config import DEFAULT_FILE, SECRET_ENV, SETTINGS, find_lake, load_config
-from pipeline.errors import UsageError
+from pipeline.errors import JobError, UsageError
 
 # Each command imports what it runs when it runs: --help and query must not wait for Beam.
 
@@ -313,7 +313,7 @@ def _run(words: list[str], command: list[str]) -> int:
         code: int = args.run(args)
     except (UsageError, ConfigError, WrongRequestError) as error:
         return _fail(error, 2)
-    except (ActivityError, LakeError) as error:
+    except (ActivityError, LakeError, JobError) as error:
         return _fail(error, 1)
     return code
 
