@@ -10,7 +10,6 @@ from typing import TextIO
 from uuid import uuid4
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from lake.gaps import find_gaps
 from lake.storage import LakeError, open_storage
@@ -21,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
 from pipeline.plan import AUTO, TenantPlan, Wish, by_age, make_plans, prepare
 from pipeline.progress import live_progress
-from pipeline.runners import beam_options, is_in_process, is_waited_for, run_graph
+from pipeline.runners import is_in_process, is_waited_for, new_pipeline, run_graph
 from pipeline.summary import Summary, add_entries, add_failures, add_gaps, describe, to_json
 from schemas.times import TimeRange, format_utc
 from transforms.elements import Feed
@@ -35,7 +34,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
       UsageError: The command was used wrongly; nothing was changed.
       LakeError: The lake cannot be read or written.
     """
-    options = beam_options(beam_args)
+    p = new_pipeline(beam_args)
     config = load_config(vars(args), environ)
     now = datetime.now(UTC)
     if args.gaps and args.start != AUTO:
@@ -47,8 +46,8 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     plans = make_plans(config.connections, config.lake, wish, run_id)
     if args.dry_run:
         return _show_plans(plans, out)
-    summary = _run_plans(plans, Summary(config.lake, run_id), options)
-    if not is_waited_for(options):
+    summary = _run_plans(plans, Summary(config.lake, run_id), p)
+    if not is_waited_for(p.options):
         _show_submitted(summary, out, json_output=args.json)
     elif args.json:
         print(json.dumps(to_json(summary)), file=out)
@@ -56,7 +55,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
         if summary.subscribed:
             print(f"started subscriptions: {'; '.join(summary.subscribed)}. {first_content_note()}", file=out)
         print(describe(summary), file=out)
-    return 2 if all(_is_misconfigured(p) for p in plans) else summary.exit_code
+    return 2 if all(_is_misconfigured(plan) for plan in plans) else summary.exit_code
 
 
 def _check_writable(uri: str) -> None:
@@ -91,17 +90,17 @@ def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
             for s in stretches:
                 print(f"  {content_type}: {format_utc(s.start)} to {format_utc(s.end)} is older than kept", file=out)
     print("dry run: nothing was started, listed or landed", file=out)
-    return 1 if any(p.failures for p in plans) else 0
+    return 1 if any(plan.failures for plan in plans) else 0
 
 
-def _run_plans(plans: Sequence[TenantPlan], summary: Summary, options: PipelineOptions) -> Summary:
+def _run_plans(plans: Sequence[TenantPlan], summary: Summary, p: beam.Pipeline) -> Summary:
     started = time.monotonic()
     for plan in plans:
         prepare(plan)
         add_failures(summary, plan.failures)
         if plan.subscribe:
             summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
-    _run_graph(by_age(f for p in plans for f in p.feeds), summary.run, options)
+    _run_graph(by_age(feed for plan in plans for feed in plan.feeds), summary.run, p)
     summary.seconds = time.monotonic() - started
     for plan in plans:
         ledger = open_tenant(plan.lake, plan.connection.tenant_id).ledger
@@ -111,12 +110,11 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, options: PipelineO
     return summary
 
 
-def _run_graph(feeds: Sequence[Feed], run_id: str, options: PipelineOptions) -> None:
+def _run_graph(feeds: Sequence[Feed], run_id: str, p: beam.Pipeline) -> None:
     if not feeds:
         return
     connections = list(dict.fromkeys(f.connection for f in feeds))
-    with live_progress(run_id, _slices(feeds), connections) if is_in_process(options) else nullcontext():
-        p = beam.Pipeline(options=options)
+    with live_progress(run_id, _slices(feeds), connections) if is_in_process(p.options) else nullcontext():
         land_feeds(p, feeds)
         run_graph(p)
 

@@ -59,6 +59,19 @@ _IN_PROCESS = ("fnapi", "prism")
 _ERROR_LINE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
+def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
+    """Makes an empty pipeline of Beam's own options.
+
+    Raises:
+      UsageError: An option is unknown or wrong, or the runner is not to be had.
+    """
+    options = beam_options(beam_args)
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{options.view_as(StandardOptions).runner} cannot run: {str(error).strip()}") from error
+
+
 def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     """Reads Beam's own options, and takes no word that none of them knows; Beam itself would drop it.
 
@@ -123,7 +136,7 @@ def run_graph(p: beam.Pipeline) -> None:
             raise
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
         raise JobError(f"{runner} cannot be reached ({type(error).__name__}): is --job_endpoint right?") from error
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
         # Beam makes this of a Ctrl-C that falls into a step.
         if str(error).startswith("KeyboardInterrupt"):
             raise KeyboardInterrupt from error

@@ -7,7 +7,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 
 from emulator.server import running
 from pipeline.errors import UsageError
-from pipeline.runners import beam_options, is_in_process, is_waited_for
+from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline
 from tests.commands import auditlake, environment
 
 
@@ -74,3 +74,10 @@ def test_files_and_lake_are_named_as_a_worker_elsewhere_must_know_them(tmp_path:
         assert feed.lake == str(tmp_path / "lake")
         assert feed.connection.ca_file == str(tmp_path / "ca.pem")
         assert feed.connection.client_secret_file == str(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("words", [["--runner=NoSuchRunner"], ["--runner=DataflowRunner", "--dry_run=True"]])
+def test_runner_that_cannot_run_is_wrong_use(words: list[str]) -> None:
+    places = ["--temp_location=gs://a-bucket/temp", "--region=europe-west1"]
+    with pytest.raises(UsageError, match="cannot run"):
+        new_pipeline([*words, *places, "--project=p"])
