@@ -35,8 +35,10 @@ setup(
         "uvicorn>=0.30,<1",
     ],
     extras_require={
+        "dataflow": ["apache-beam[gcp]==2.77.*"],
         "dev": [
             "codespell>=2.3",
+            "google-cloud-dataflow-client>=0.8,<1",
             "hypothesis>=6.100",
             "mypy>=1.13",
             "pytest>=8",

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -112,6 +112,12 @@ def _parser() -> ArgumentParser:
     _add_lake(export, json_option=False)
     export.add_argument("--where", metavar="SQL", help="only rows that meet this condition")
     return parser
+
+
+def options_of(command: str) -> list[Action]:
+    """Gives the options of a command, without --help."""
+    (commands,) = (a for a in _parser()._actions if isinstance(a, _SubParsersAction))
+    return [option for option in commands.choices[command]._actions if option.dest != "help"]
 
 
 def _add_lake(parser: ArgumentParser, *, json_option: bool = True) -> ArgumentParser:

@@ -1,0 +1,37 @@
+"""The command line as a Dataflow Flex Template speaks it: every parameter is `--name=value`, a switch is true or false.
+
+--tenant_id=… --gaps=true --end= --project=…   ⟶   --tenant-id=… --gaps --project=…
+"""
+
+from argparse import _StoreTrueAction
+from collections.abc import Iterator, Sequence
+
+from pipeline.cli import main as run_command
+from pipeline.cli import options_of
+from pipeline.errors import UsageError
+
+
+def main(command: str, words: Sequence[str]) -> int:
+    """Runs a command with a template's parameters; returns its exit code."""
+    return run_command([command, *to_flags(command, words)])
+
+
+def to_flags(command: str, words: Sequence[str]) -> Iterator[str]:
+    """Turns parameters of the command into its flags; what is not its own, such as Beam's options, stays as it is.
+
+    Raises:
+      UsageError: A switch is neither true nor false.
+    """
+    own = {option.dest: option for option in options_of(command)}
+    for word in words:
+        name, is_given, value = word.removeprefix("--").partition("=")
+        option = own.get(name.replace("-", "_"))
+        if option is None or not is_given:
+            yield word
+        elif isinstance(option, _StoreTrueAction):
+            if value.lower() not in ("true", "false", ""):
+                raise UsageError(f"the parameter {name!r} is {value!r}, expected true or false")
+            if value.lower() == "true":
+                yield option.option_strings[0]
+        elif value:
+            yield f"{option.option_strings[0]}={value}"
