@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.copied import copy_source
 from tests.runners.installed import installed
 from tests.runners.processes import kill_group, running, start, wait_for
 
@@ -146,14 +147,7 @@ def make_worker(folder: Path, root: Path) -> Path:
 
     What the wheel needs is read from where it is installed already; the project itself is not there to be found.
     """
-    source = folder / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, check=True, capture_output=True, text=True
-    )
-    for name in listed.stdout.splitlines():
-        if (root / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((root / name).read_bytes())
+    source = copy_source(folder / "source")
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +21,26 @@ ONCE = [{"n": RECORDS, "ids": RECORDS}]
 COUNTED = "select count(*) as n, count(distinct Id) as ids from audit"
 
 
-def test_flink_lands_what_the_runner_in_this_process_lands(flink: Flink, tmp_path: Path) -> None:
-    env = environment(flink.emu)
-    there = backfill(tmp_path / "there", env, *flink.cluster.words, "--parallelism=2")
-    here = backfill(tmp_path / "here", env)
-    assert there["complete"]
-    assert there["rows"] == here["rows"]
-    assert records(tmp_path / "there") == records(tmp_path / "here")
-    succeed("verify", "--lake", tmp_path / "there", env=environment(), cwd=tmp_path)
+@dataclass(frozen=True)
+class Landed:
+    """A lake that the cluster has landed, and the summary of that."""
+
+    lake: Path
+    summary: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def landed(flink: Flink, tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    lake = tmp_path_factory.mktemp("landed") / "lake"
+    return Landed(lake, backfill(lake, environment(flink.emu), *flink.cluster.words, "--parallelism=2"))
+
+
+def test_flink_lands_what_the_runner_in_this_process_lands(flink: Flink, landed: Landed, tmp_path: Path) -> None:
+    here = backfill(tmp_path / "here", environment(flink.emu))
+    assert landed.summary["complete"]
+    assert landed.summary["rows"] == here["rows"]
+    assert records(landed.lake) == records(tmp_path / "here")
+    succeed("verify", "--lake", landed.lake, env=environment(), cwd=tmp_path)
 
 
 def test_worker_and_then_task_manager_ended_by_sigkill_lose_and_repeat_nothing(flink: Flink, tmp_path: Path) -> None:
@@ -51,8 +65,8 @@ def test_worker_and_then_task_manager_ended_by_sigkill_lose_and_repeat_nothing(f
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
-def test_no_secret_reaches_the_job(flink: Flink, tmp_path: Path) -> None:
-    backfill(tmp_path / "lake", environment(flink.emu), *flink.cluster.words)
+def test_no_secret_reaches_the_job(flink: Flink, landed: Landed) -> None:
+    assert landed.summary["complete"]
     secret = flink.emu.tenants[0].client_secret.encode()
     written = [p for p in flink.cluster.folder.parent.rglob("*") if p.is_file() and "venv" not in p.parts]
     assert len(written) > 10
