@@ -112,6 +112,20 @@ class Cluster:
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
+    def cancel(self, job: str) -> None:
+        """Ends a job."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.rest}/jobs/{job}", method="PATCH")
+        with urllib.request.urlopen(request):
+            wait_for("the end of the job", lambda: job not in self.running_jobs())
+
+    def savepoint_and_cancel(self, job: str) -> str:
+        """Ends a job with a savepoint; returns where that is."""
+        trigger = self.post(f"/jobs/{job}/savepoints", {"cancel-job": True})["request-id"]
+        path = f"/jobs/{job}/savepoints/{trigger}"
+        wait_for("the savepoint", lambda: self.get(path)["status"]["id"] == "COMPLETED")
+        wait_for("the end of the job", lambda: job not in self.running_jobs())
+        return str(self.get(path)["operation"]["location"])
+
     def slots(self) -> int:
         """How many task slots are there; 0 while the cluster is not up."""
         try:
