@@ -78,9 +78,10 @@ def template() -> dict[str, Any]:
 def test_template_has_every_option_of_backfill_and_no_other() -> None:
     parameters = {p["name"]: p for p in template()["parameters"]}
     options = {o.dest: o for o in options_of("backfill")}
-    assert list(parameters) == list(options)
+    renew = "python -m pipeline.template > deploy/dataflow/backfill.json renews it"
+    assert list(parameters) == list(options), renew
     for name, option in options.items():
-        assert parameters[name]["helpText"].lower() == str(option.help).lower(), name
+        assert parameters[name]["helpText"].lower() == str(option.help).lower(), renew
         assert bool(parameters[name].get("regexes")) == isinstance(option, _StoreTrueAction)
 
 
