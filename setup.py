@@ -46,7 +46,7 @@ setup(
             "ruff>=0.8",
             "setuptools>=77",
             "types-requests",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["auditlake = pipeline.cli:main"]},
 )

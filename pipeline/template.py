@@ -7,7 +7,6 @@
 
 import json
 import sys
-
 from argparse import _StoreTrueAction
 from collections.abc import Iterator, Sequence
 from typing import Any
