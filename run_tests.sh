@@ -9,4 +9,4 @@ ruff check .
 ruff format --check .
 mypy
 codespell
-pytest --numprocesses "${TEST_PROCESSES:-2}" "$@"
+pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadgroup "$@"

@@ -37,8 +37,10 @@ setup(
     extras_require={
         # What `python -m benchmarks` compares with; each is left out where it is not installed.
         "bench": ["dlt[filesystem,parquet]>=1", "orjson>=3.10", "polars>=1.20"],
+        "dataflow": ["apache-beam[gcp]==2.77.*"],
         "dev": [
             "codespell>=2.3",
+            "google-cloud-dataflow-client>=0.8,<1",
             "hypothesis>=6.100",
             "mypy>=1.13",
             "pytest>=8",

@@ -10,7 +10,11 @@ from o365.errors import ConfigError
 from schemas.contract import Cloud, clouds, content_types
 
 _ENV_NAME = regex(r"[A-Za-z_][A-Za-z0-9_]*")
-_CREDENTIALS = ("client_secret_env", "client_secret_file", "certificate_file")
+GOOGLE_SECRET = regex(r"projects/[\w:.-]+/secrets/[\w-]+/versions/\w+")
+AZURE_SECRET = regex(
+    r"https://[\w-]+\.(vault\.azure\.net|vault\.usgovcloudapi\.net|vault\.azure\.cn)/secrets/[\w-]+(/\w+)?"
+)
+_CREDENTIALS = ("client_secret_env", "client_secret_file", "client_secret_ref", "certificate_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Connection:
       ca_file: PEM file of the certificate authorities to trust in place of the usual ones.
       client_secret_env: Name of the environment variable that holds the client secret.
       client_secret_file: File that holds the client secret.
+      client_secret_ref: Name of the client secret in Google Secret Manager or Azure Key Vault.
       certificate_file: Certificate with its key: PFX where it ends in .pfx or .p12, else PEM.
       certificate_password_env: Name of the environment variable that holds the certificate's password.
       publisher_id: GUID of the tenant of the company that runs this collector; the tenant's own by default.
@@ -47,6 +52,7 @@ class Connection:
     ca_file: str | None = None
     client_secret_env: str | None = None
     client_secret_file: str | None = None
+    client_secret_ref: str | None = None
     certificate_file: str | None = None
     certificate_password_env: str | None = None
     publisher_id: str | None = None
@@ -134,7 +140,7 @@ class Connection:
             found = f"has {' and '.join(given)}" if given else "has no credential"
             raise ConfigError(
                 f"connection {self.name!r} {found}: give exactly one of client_secret_env (name of an environment"
-                " variable), client_secret_file or certificate_file"
+                " variable), client_secret_file, client_secret_ref or certificate_file"
             )
         for name in ("client_secret_env", "certificate_password_env"):
             value = getattr(self, name)
@@ -143,6 +149,13 @@ class Connection:
                 raise ConfigError(
                     f"connection {self.name!r}: {name} must be the name of an environment variable, not the secret"
                 )
+        ref = self.client_secret_ref
+        if ref is not None and not (GOOGLE_SECRET.fullmatch(ref) or AZURE_SECRET.fullmatch(ref)):
+            # The value is not shown, for the same reason.
+            raise ConfigError(
+                f"connection {self.name!r}: client_secret_ref must name a secret:"
+                " projects/P/secrets/S/versions/latest or https://VAULT.vault.azure.net/secrets/S"
+            )
         if self.certificate_password_env and not self.certificate_file:
             raise ConfigError(f"connection {self.name!r}: certificate_password_env needs a certificate_file")
 

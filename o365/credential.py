@@ -18,6 +18,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 
 from o365.connection import Connection
 from o365.errors import ConfigError
+from o365.secret_store import read_secret
 
 _LOGGER = getLogger(__name__)
 _PEM_CERTIFICATE = regex(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", DOTALL)
@@ -36,11 +37,16 @@ def read_credential(connection: Connection) -> Credential:
 
     Raises:
       ConfigError: It is missing, empty or unreadable.
+      RetryableError: The store that keeps it did not answer.
     """
     if connection.certificate_file is not None:
         return _certificate(connection, connection.certificate_file)
     if connection.client_secret_env is not None:
         secret = _environment(connection, connection.client_secret_env, "client secret")
+    elif connection.client_secret_ref is not None:
+        secret = read_secret(connection.client_secret_ref)
+        if not secret:
+            raise ConfigError(f"connection {connection.name!r}: the secret {connection.client_secret_ref!r} is empty")
     else:
         path = connection.client_secret_file or ""
         secret = _file(connection, path, "client secret").decode("utf-8-sig", errors="replace").strip()

@@ -2,14 +2,14 @@
 
 import json
 import time
-from argparse import ArgumentError, Namespace
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TextIO
 from uuid import uuid4
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
 
 from lake.gaps import find_gaps
 from lake.storage import LakeError, open_storage
@@ -20,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
 from pipeline.plan import AUTO, TenantPlan, Wish, by_age, make_plans, prepare
 from pipeline.progress import live_progress
+from pipeline.runners import is_in_process, is_waited_for, new_pipeline, run_graph
 from pipeline.summary import Summary, add_entries, add_failures, add_gaps, describe, to_json
 from schemas.times import TimeRange, format_utc
 from transforms.elements import Feed
@@ -33,7 +34,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
       UsageError: The command was used wrongly; nothing was changed.
       LakeError: The lake cannot be read or written.
     """
-    options = beam_options(beam_args)
+    p = new_pipeline(beam_args)
     config = load_config(vars(args), environ)
     now = datetime.now(UTC)
     if args.gaps and args.start != AUTO:
@@ -45,42 +46,16 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     plans = make_plans(config.connections, config.lake, wish, run_id)
     if args.dry_run:
         return _show_plans(plans, out)
-    summary = _run_plans(plans, Summary(config.lake, run_id), options)
-    if args.json:
+    summary = _run_plans(plans, Summary(config.lake, run_id), p)
+    if not is_waited_for(p.options):
+        _show_submitted(summary, out, json_output=args.json)
+    elif args.json:
         print(json.dumps(to_json(summary)), file=out)
     else:
         if summary.subscribed:
             print(f"started subscriptions: {'; '.join(summary.subscribed)}. {first_content_note()}", file=out)
         print(describe(summary), file=out)
-    return 2 if all(_is_misconfigured(p) for p in plans) else summary.exit_code
-
-
-def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
-    """Reads Beam's own options, and takes no word that none of them knows; Beam itself would drop it.
-
-    DirectRunner means the in-process runner by its own name: left to choose, Beam first tries to download another.
-
-    Raises:
-      UsageError: An option is unknown, or its value is not one it takes.
-    """
-    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
-    for options in PipelineOptions.__subclasses__():
-        if "_add_argparse_args" in vars(options):
-            options._add_argparse_args(parser)
-    try:
-        _, unknown = parser.parse_known_args(list(beam_args))
-    except ArgumentError as error:
-        raise UsageError(str(error)) from error
-    if unknown:
-        secret = unknown[0].startswith("--client-secret")
-        hint = ": a secret is no option; set AUDITLAKE_CLIENT_SECRET or name --client-secret-file" if secret else ""
-        shown = unknown[0].partition("=")[0]
-        raise UsageError(f"unknown option {shown!r}{hint}; see auditlake backfill --help")
-    found = PipelineOptions([*beam_args, "--no_save_main_session"])
-    standard = found.view_as(StandardOptions)
-    if standard.runner in (None, "DirectRunner"):
-        standard.runner = "FnApiRunner"
-    return found
+    return 2 if all(_is_misconfigured(plan) for plan in plans) else summary.exit_code
 
 
 def _check_writable(uri: str) -> None:
@@ -92,6 +67,14 @@ def _check_writable(uri: str) -> None:
         storage.delete(key)
     except LakeError as error:
         raise UsageError(f"the lake {uri!r} cannot be written: {error}") from error
+
+
+def _show_submitted(summary: Summary, out: TextIO, *, json_output: bool) -> None:
+    if json_output:
+        said = json.dumps({"run": summary.run, "lake": summary.lake, "submitted": True, "missing": summary.missing})
+    else:
+        said = "\n".join([*summary.missing, f"submitted; auditlake status --lake {summary.lake} tells how far it is"])
+    print(said, file=out)
 
 
 def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
@@ -107,40 +90,33 @@ def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
             for s in stretches:
                 print(f"  {content_type}: {format_utc(s.start)} to {format_utc(s.end)} is older than kept", file=out)
     print("dry run: nothing was started, listed or landed", file=out)
-    return 1 if any(p.failures for p in plans) else 0
+    return 1 if any(plan.failures for plan in plans) else 0
 
 
-def _run_plans(plans: Sequence[TenantPlan], summary: Summary, options: PipelineOptions) -> Summary:
+def _run_plans(plans: Sequence[TenantPlan], summary: Summary, p: beam.Pipeline) -> Summary:
     started = time.monotonic()
     for plan in plans:
         prepare(plan)
         add_failures(summary, plan.failures)
         if plan.subscribe:
             summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
-    _run_graph(by_age(f for p in plans for f in p.feeds), summary.run, options)
+    _run_graph(by_age(feed for plan in plans for feed in plan.feeds), summary.run, p)
     summary.seconds = time.monotonic() - started
     for plan in plans:
-        ledger = open_tenant(summary.lake, plan.connection.tenant_id).ledger
+        ledger = open_tenant(plan.lake, plan.connection.tenant_id).ledger
         add_entries(summary, ledger.entries_after(plan.base))
         gaps = find_gaps(plan.connection.tenant_id, ledger.state, plan.now)
         add_gaps(summary, plan.connection.name, gaps, asked(plan), plan.now)
     return summary
 
 
-def _run_graph(feeds: Sequence[Feed], run_id: str, options: PipelineOptions) -> None:
+def _run_graph(feeds: Sequence[Feed], run_id: str, p: beam.Pipeline) -> None:
     if not feeds:
         return
     connections = list(dict.fromkeys(f.connection for f in feeds))
-    with live_progress(run_id, _slices(feeds), connections):
-        p = beam.Pipeline(options=options)
+    with live_progress(run_id, _slices(feeds), connections) if is_in_process(p.options) else nullcontext():
         land_feeds(p, feeds)
-        try:
-            p.run().wait_until_finish()
-        except RuntimeError as error:
-            # Beam makes this of a Ctrl-C that falls into a step.
-            if str(error).startswith("KeyboardInterrupt"):
-                raise KeyboardInterrupt from error
-            raise
+        run_graph(p)
 
 
 def _slices(feeds: Sequence[Feed]) -> int:

@@ -4,14 +4,14 @@ import json
 import logging
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
 from pipeline.config import DEFAULT_FILE, SECRET_ENV, SETTINGS, find_lake, load_config
-from pipeline.errors import UsageError
+from pipeline.errors import JobError, UsageError
 
 # Each command imports what it runs when it runs: --help and query must not wait for Beam.
 
@@ -112,6 +112,12 @@ def _parser() -> ArgumentParser:
     _add_lake(export, json_option=False)
     export.add_argument("--where", metavar="SQL", help="only rows that meet this condition")
     return parser
+
+
+def options_of(command: str) -> list[Action]:
+    """Gives the options of a command, without --help."""
+    (commands,) = (a for a in _parser()._actions if isinstance(a, _SubParsersAction))
+    return [option for option in commands.choices[command]._actions if option.dest != "help"]
 
 
 def _add_lake(parser: ArgumentParser, *, json_option: bool = True) -> ArgumentParser:
@@ -313,7 +319,7 @@ def _run(words: list[str], command: list[str]) -> int:
         code: int = args.run(args)
     except (UsageError, ConfigError, WrongRequestError) as error:
         return _fail(error, 2)
-    except (ActivityError, LakeError) as error:
+    except (ActivityError, LakeError, JobError) as error:
         return _fail(error, 1)
     return code
 

@@ -53,6 +53,7 @@ SETTINGS = (
     Setting("client_id", "the application's (client) id", identity=True),
     Setting("client_secret_env", f"name of the environment variable with the secret ({SECRET_ENV})", identity=True),
     Setting("client_secret_file", "file with the client secret", identity=True),
+    Setting("client_secret_ref", "name of the client secret in Secret Manager or Key Vault", identity=True),
     Setting("certificate_file", "certificate with its key, PEM or PFX, in place of a secret", identity=True),
     Setting("certificate_password_env", "name of the environment variable with its password", identity=True),
     Setting("cloud", f"one of {', '.join(clouds())} (enterprise)"),
@@ -67,7 +68,7 @@ _HOURS = regex(r"(\d{1,4})(h|d)")
 _UNITS_H = {"h": 1, "d": 24}
 _MOST_HOURS = 7 * 24
 _SETTLE_FORMS = "expected hours or days up to 7d, such as 48h, or by content type: Audit.General=72h,DLP.All=24h"
-_CREDENTIALS = ("client_secret_env", "client_secret_file", "certificate_file")
+_CREDENTIALS = ("client_secret_env", "client_secret_file", "client_secret_ref", "certificate_file")
 
 
 @dataclass(frozen=True, slots=True)

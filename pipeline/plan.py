@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from lake.entries import LOST, UNLISTED, Listing, Slice, State
 from lake.gaps import listed_ranges, without
+from lake.storage import open_storage
 from lake.tenant import open_tenant
 from o365.clients import client_for
 from o365.connection import Connection
@@ -41,10 +43,12 @@ class Failure:
 class TenantPlan:
     """One tenant's part of a backfill: `base` is the last ledger entry before it, `now` the service's time.
 
-    `given_up` are feeds that cannot be asked, and why.
+    `given_up` are feeds that cannot be asked, and why. Connection and lake name files and folders as
+    any worker must know them.
     """
 
     connection: Connection
+    lake: str
     base: int = 0
     now: datetime = EPOCH
     feeds: list[Feed] = field(default_factory=list)
@@ -99,17 +103,32 @@ def parse_span(start: str, end: str, now: datetime) -> Span:
 
 def make_plans(connections: Iterable[Connection], lake: str, wish: Wish, run: str) -> list[TenantPlan]:
     """Prepares every tenant; asks the service what is subscribed, and changes nothing."""
+    address = open_storage(lake).uri
 
     def plan(connection: Connection) -> TenantPlan:
-        return _plan_tenant(connection, lake, wish, run)
+        return _plan_tenant(_with_full_paths(connection), address, wish, run)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(plan, connections))
 
 
+def _with_full_paths(connection: Connection) -> Connection:
+    """Names files as a worker must know them, whose working folder is another."""
+
+    def full(path: str | None) -> str | None:
+        return path and str(Path(path).absolute())
+
+    return replace(
+        connection,
+        client_secret_file=full(connection.client_secret_file),
+        certificate_file=full(connection.certificate_file),
+        ca_file=full(connection.ca_file),
+    )
+
+
 def _plan_tenant(connection: Connection, lake: str, wish: Wish, run: str) -> TenantPlan:
     tenant = open_tenant(lake, connection.tenant_id)
-    plan = TenantPlan(connection, tenant.ledger.state.version)
+    plan = TenantPlan(connection, lake, tenant.ledger.state.version)
     client = client_for(connection)
     try:
         subscriptions = client.list_subscriptions(deadline_s=_FIRST_CONTACT_S)

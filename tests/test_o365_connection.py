@@ -67,6 +67,8 @@ def test_this_machine_may_be_spoken_to_without_tls(root: str) -> None:
         ({"client_secret_env": None}, "has no credential: give exactly one of client_secret_env"),
         ({"client_secret_file": "f"}, "has client_secret_env and client_secret_file: give exactly one"),
         ({"certificate_password_env": "P"}, "needs a certificate_file"),
+        ({"client_secret_env": None, "client_secret_ref": "hush"}, "client_secret_ref must name a secret"),
+        ({"client_secret_env": None, "client_secret_ref": "https://evil.test/secrets/a"}, "must name a secret"),
     ],
 )
 def test_wrong_setting_is_refused_with_what_was_expected(changes: dict[str, object], says: str) -> None:
@@ -81,6 +83,7 @@ def test_wrong_setting_is_refused_with_what_was_expected(changes: dict[str, obje
     [
         {"client_secret_env": "hu8~Q~hush.hush"},
         {"api_root": "https://user:hush@example.org"},
+        {"client_secret_ref": "hush", "client_secret_env": None},
         {"certificate_password_env": "hu~hush", "certificate_file": "c.pem", "client_secret_env": None},
     ],
 )

@@ -3,10 +3,13 @@
 import ast
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.copied import copy_source
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "o365", "lake", "transforms", "pipeline", "emulator")
@@ -53,15 +56,23 @@ def test_help_does_not_wait_for_beam(words: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_setup_file_makes_a_source_archive_that_workers_can_install(tmp_path: Path) -> None:
+    source = copy_source(tmp_path / "source")
+    make = [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)]  # as Beam does for --setup_file
+    subprocess.run(make, cwd=source, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(archive) as opened:
+        opened.extractall(unpacked, filter="data")
+    (folder,) = unpacked.iterdir()
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    wanted = [p for package in PACKAGES for p in (source / package).rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    assert {str(p.relative_to(source)) for p in wanted} <= names
+    assert {"setup.py", "pyproject.toml", "README.md"} <= names
+
+
 def test_wheel_holds_the_packages_and_their_data_and_nothing_else(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    source = copy_source(tmp_path / "source")
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -1,0 +1,152 @@
+"""Which runner runs the graph, with which of Beam's options, and how its end is told."""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Sequence
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+
+from pipeline.errors import JobError, UsageError
+
+# What Flink's job server takes and Beam's Python options do not name: it reads these itself, once the job is there.
+_FLINK_OPTIONS = (
+    "allow_non_restored_state",
+    "attached_mode",
+    "auto_balance_write_files_sharding_enabled",
+    "auto_watermark_interval",
+    "checkpoint_timeout_millis",
+    "checkpointing_interval",
+    "checkpointing_mode",
+    "disable_metrics",
+    "enable_stable_input_drain",
+    "execution_mode_for_batch",
+    "execution_retry_delay",
+    "externalized_checkpoints_enabled",
+    "fail_on_checkpointing_errors",
+    "faster_copy",
+    "finish_bundle_before_checkpointing",
+    "flink_conf_dir",
+    "force_unaligned_checkpoint_enabled",
+    "job_check_interval_in_secs",
+    "latency_tracking_interval",
+    "max_bundle_size",
+    "max_bundle_time_mills",
+    "min_pause_between_checkpoints",
+    "num_concurrent_checkpoints",
+    "number_of_execution_retries",
+    "object_reuse",
+    "operator_chaining",
+    "re_iterable_group_by_key_result",
+    "report_checkpoint_duration",
+    "retain_externalized_checkpoints_on_cancellation",
+    "savepoint_path",
+    "shutdown_sources_after_idle_ms",
+    "state_backend",
+    "state_backend_factory",
+    "state_backend_storage_path",
+    "unaligned_checkpoint_enabled",
+    "use_data_stream_for_batch",
+)
+_JOB_SERVERS = ("portable", "flink")
+_IN_PROCESS = ("fnapi", "prism")
+_ERROR_LINE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
+
+
+def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
+    """Makes an empty pipeline of Beam's own options.
+
+    Raises:
+      UsageError: An option is unknown or wrong, or the runner is not to be had.
+    """
+    options = beam_options(beam_args)
+    try:
+        return beam.Pipeline(options=options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{options.view_as(StandardOptions).runner} cannot run: {str(error).strip()}") from error
+
+
+def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Reads Beam's own options, and takes no word that none of them knows; Beam itself would drop it.
+
+    DirectRunner means the in-process runner by its own name: left to choose, Beam first tries to download another.
+
+    Raises:
+      UsageError: An option is unknown, or its value is not one it takes.
+    """
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, exit_on_error=False)
+    for options in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(parser)
+    found = PipelineOptions([*beam_args, "--no_save_main_session"])
+    standard = found.view_as(StandardOptions)
+    if _short_name(standard.runner) in ("", "direct"):
+        standard.runner = "FnApiRunner"
+    if _short_name(standard.runner) in _JOB_SERVERS:
+        for name in _FLINK_OPTIONS:
+            parser.add_argument(f"--{name}", nargs="?")
+    try:
+        _, unknown = parser.parse_known_args(list(beam_args))
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
+    if unknown:
+        secret = unknown[0].startswith("--client-secret")
+        hint = ": a secret is no option; set AUDITLAKE_CLIENT_SECRET or name --client-secret-file" if secret else ""
+        shown = unknown[0].partition("=")[0]
+        raise UsageError(f"unknown option {shown!r}{hint}; see auditlake backfill --help")
+    return found
+
+
+def _short_name(runner: str | None) -> str:
+    return (runner or "").rpartition(".")[2].lower().removesuffix("runner")
+
+
+def is_in_process(options: PipelineOptions) -> bool:
+    """Tells whether the steps run in this process, so that their counts can be watched here."""
+    return _short_name(options.view_as(StandardOptions).runner) in _IN_PROCESS
+
+
+def is_waited_for(options: PipelineOptions) -> bool:
+    """Tells whether a run is to be waited for; a template is only written, and whoever launches it has the job."""
+    submit_only = options.view_as(StandardOptions).no_wait_until_finish
+    return not (submit_only or options.view_as(GoogleCloudOptions).template_location)
+
+
+def run_graph(p: beam.Pipeline) -> None:
+    """Runs a pipeline, to its end where it is to be waited for; Ctrl-C ends the job too.
+
+    Raises:
+      JobError: The runner could not be reached, or gave the job up.
+    """
+    runner = p.options.view_as(StandardOptions).runner
+    try:
+        result = p.run()
+        if not is_waited_for(p.options):
+            return
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise
+    except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+        raise JobError(f"{runner} cannot be reached ({type(error).__name__}): is --job_endpoint right?") from error
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        # Beam makes this of a Ctrl-C that falls into a step.
+        if str(error).startswith("KeyboardInterrupt"):
+            raise KeyboardInterrupt from error
+        if _short_name(runner) == "fnapi":
+            raise
+        raise JobError(f"the job failed on {runner}: {_cause(str(error))}") from error
+
+
+def _cause(text: str) -> str:
+    """Finds the sentence in what a runner says of a failure: the last error that its tracebacks name."""
+    named = _ERROR_LINE.findall(text)
+    cause = str(named[-1] if named else text.strip().partition("\n")[0])
+    return f"{cause.partition(' [while running')[0]}; what was committed stays, run the same command again to go on"

@@ -1,0 +1,83 @@
+"""The runner and its options, without running one."""
+
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import StandardOptions
+
+from emulator.server import running
+from pipeline.errors import UsageError
+from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline
+from tests.commands import auditlake, environment
+
+
+@pytest.mark.parametrize("words", [[], ["--runner=DirectRunner"], ["--runner=directrunner"], ["--runner", "direct"]])
+def test_direct_runner_is_the_one_in_this_process(words: list[str]) -> None:
+    options = beam_options(words)
+    assert options.view_as(StandardOptions).runner == "FnApiRunner"
+    assert is_in_process(options)
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner", "DataflowRunner", "SparkRunner"])
+def test_counts_are_not_watched_where_the_steps_run_elsewhere(runner: str) -> None:
+    assert not is_in_process(beam_options([f"--runner={runner}"]))
+
+
+def test_options_of_flinks_job_server_pass_with_it_and_are_unknown_without() -> None:
+    words = ["--checkpointing_interval=30000", "--finish_bundle_before_checkpointing", "--max_bundle_time_mills", "100"]
+    beam_options(["--runner=FlinkRunner", *words])
+    beam_options(["--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", *words])
+    with pytest.raises(UsageError, match="--checkpointing_interval"):
+        beam_options(words)
+    with pytest.raises(UsageError, match="--checkpoint_interval"):
+        beam_options(["--runner=FlinkRunner", "--checkpoint_interval=30000"])
+
+
+def test_template_and_submitted_job_are_not_waited_for() -> None:
+    assert is_waited_for(beam_options([]))
+    assert not is_waited_for(beam_options(["--no_wait_until_finish"]))
+    assert not is_waited_for(beam_options(["--template_location=gs://bucket/template"]))
+
+
+def test_job_server_that_does_not_answer_is_one_sentence_and_exit_1(tmp_path: Path) -> None:
+    with running(count=10) as emu:
+        words = ("--lake", "lake", "--start", "-1d", "--runner=PortableRunner", "--job_endpoint=127.0.0.1:9")
+        done = auditlake("backfill", *words, "--job_server_timeout=1", env=environment(emu), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "PortableRunner cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_files_and_lake_are_named_as_a_worker_elsewhere_must_know_them(tmp_path: Path) -> None:
+
+    from o365.connection import Connection
+    from pipeline.plan import Wish, make_plans
+
+    with running(count=10) as emu:
+        tenant = emu.tenants[0]
+        (tmp_path / "secret").write_text(tenant.client_secret)
+        (tmp_path / "ca.pem").write_bytes(emu.ca_file.read_bytes())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            connection = Connection(
+                "t",
+                tenant.tenant_id,
+                tenant.client_id,
+                api_root=emu.api_root,
+                authority=emu.authority,
+                ca_file="ca.pem",
+                client_secret_file="secret",
+            )
+            (plan,) = make_plans([connection], "lake", Wish("-1d", "now"), "run")
+    assert plan.feeds
+    for feed in plan.feeds:
+        assert feed.lake == str(tmp_path / "lake")
+        assert feed.connection.ca_file == str(tmp_path / "ca.pem")
+        assert feed.connection.client_secret_file == str(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("words", [["--runner=NoSuchRunner"], ["--runner=DataflowRunner", "--dry_run=True"]])
+def test_runner_that_cannot_run_is_wrong_use(words: list[str]) -> None:
+    places = ["--temp_location=gs://a-bucket/temp", "--region=europe-west1"]
+    with pytest.raises(UsageError, match="cannot run"):
+        new_pipeline([*words, *places, "--project=p"])
