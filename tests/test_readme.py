@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.fault_script import script_names
 from emulator.server import running
 from pipeline.cli import _parse, _parser
 from pipeline.runners import beam_options
@@ -96,3 +97,13 @@ def test_queries_of_the_readme_run(sql: str, tmp_path: Path) -> None:
         succeed("backfill", "--lake", tmp_path / "lake", "--start", "-7d", env=environment(emu), cwd=tmp_path)
     done = auditlake("query", "--lake", tmp_path / "lake", sql, env=environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_guarantees_name_tests_and_scripts_that_exist() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    for file, test in re.findall(r"`(test_\w+\.py)(?:::(\w+))?", text):
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in source, (file, test)
+    modes = text.partition("## Ways to lose records")[2].partition("## Chaos")[0]
+    named = {name for row in modes.splitlines() for name in re.findall(r"`([a-z0-9-]+)`", row)}
+    assert named == set(script_names()) - {"latency"}
