@@ -29,8 +29,12 @@ def start(command: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd:
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
     """Kills a process started here, and all that it started, at once."""
+    below = descendants(process.pid)  # some are heads of groups of their own
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    for pid in below:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
