@@ -125,6 +125,6 @@ def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = N
     """
     with read_wherever(storage, ref, storage.open) as source:
         try:
-            return pq.ParquetFile(source).read(columns)
+            return pq.ParquetFile(source).read(columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise LakeError(f"committed file {ref.key!r} in {storage.uri!r} cannot be read: {error}") from error
