@@ -1,6 +1,9 @@
 """Late blobs, open and closed slices, and gaps that heal: runs of the command, with the service's clock moved on."""
 
+import errno
+import itertools
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +15,9 @@ from emulator.clock import Clock
 from emulator.content import make_blob
 from emulator.server import Emulator, running
 from emulator.tenant import Tenant
+from lake.entries import Landing
+from lake.ledger import read_entries
+from lake.storage import open_storage
 from tests.commands import auditlake_here as auditlake
 from tests.commands import environment
 from tests.commands import rows_here as rows
@@ -226,3 +232,65 @@ def test_verify_against_a_service_that_refuses_says_why(emu: Emulator, tmp_path:
     done = auditlake("verify", "--lake", lake, "--against-service", env=env, cwd=tmp_path)
     assert done.returncode == 1
     assert "client secret is wrong" in done.stdout
+
+
+def test_what_ages_out_first_is_landed_first_whatever_its_feed(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant, types = tmp_path / "lake", emu.tenants[0], "Audit.Exchange,DLP.All"
+    for day in range(6):
+        for number, content_type in enumerate(types.split(",")):
+            created = NOW - timedelta(days=day + 0.4, hours=number)
+            add_blob(tenant, 10 * day + number, created, content_type=content_type)
+    run(emu, lake, "--start", "-7d", content_types=types)
+    entries = read_entries(open_storage(str(lake)), tenant.tenant_id)
+    landings = [entry for _, entry in entries if isinstance(entry, Landing)]
+    days = [min(b.created for b in entry.blobs).date() for entry in landings]
+    assert len(set(days)) > 5
+    assert days == sorted(days)
+
+
+def test_full_disk_is_a_sentence_and_the_next_run_goes_on(
+    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    expected = {add_blob(tenant, n, NOW - n * HOUR) for n in range(1, 40)}
+    flush = os.fsync
+    for room in (3, 10, 25):
+        calls = itertools.count()
+
+        def full(handle: int, calls: Iterator[int] = calls, room: int = room) -> None:
+            if next(calls) > room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            flush(handle)
+
+        monkeypatch.setattr(os, "fsync", full)
+        words = ("backfill", "--lake", lake, "--start", "-3d", "--content-types", "Audit.Exchange")
+        done = auditlake(*words, env=environment(emu), cwd=tmp_path)
+        assert done.returncode in (1, 2), done.stdout
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+    monkeypatch.setattr(os, "fsync", flush)
+    run(emu, lake, "--start", "-3d")
+    assert landed(lake) == expected
+    assert auditlake("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
+
+
+def test_clock_of_this_machine_does_not_matter(emu: Emulator, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", emu.tenants[0]
+    expected = set()
+    for number, days in enumerate((-30, 20, -3, 400)):
+        emu.clock.set(NOW + timedelta(days=days))
+        expected.add(add_blob(tenant, number, emu.clock.now() - HOUR))
+        done = auditlake(
+            "backfill",
+            "--lake",
+            lake,
+            "--start",
+            "-2h",
+            "--content-types",
+            "Audit.Exchange",
+            env=environment(emu),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert landed(lake) == expected
+    assert auditlake("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
