@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "failed": failed,
         "commands": sum(o.commands for o in outcomes),
         "kills": sum(o.kills for o in outcomes),
+        "races": sum(o.races for o in outcomes),
         "seconds": round(time.monotonic() - began, 1),
         "command_cpu_s": round(sum(o.cpu_s for o in outcomes), 1),
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.decode import Decoded, RawRecord
+from tests.chaos.race import Racer
 
 _OURS = ("lake", "o365", "transforms", "pipeline")
 _CHANGES = ("link", "replace", "rename", "unlink", "mkdir", "fsync")
@@ -100,8 +101,10 @@ def use_old_schemas() -> None:
     stage.decode_records = decode_as_before  # type: ignore[assignment]
 
 
-def watch_disk(lake: str, kill_at: int | None, refuse: tuple[int, int] | None) -> None:
+def watch_disk(lake: str, kill_at: int | None, refuse: tuple[int, int] | None, racer: Racer | None) -> None:
     """Counts changes below a folder; kills the process group, or refuses them as a full disk would, at the given ones.
+
+    A racer meets another command before one of them.
 
     Nothing is flushed to the disk: a killed process loses nothing that it has written.
     """
@@ -113,6 +116,8 @@ def watch_disk(lake: str, kill_at: int | None, refuse: tuple[int, int] | None) -
         def watch(*args: Any, **kwargs: Any) -> Any:
             where = f"/proc/self/fd/{args[0]}" if name == "fsync" else Path(args[0]).parent
             if os.path.realpath(where).startswith(root):
+                if racer is not None:
+                    racer.before(name, args)
                 number = next(numbers)
                 if number == kill_at:
                     os.killpg(0, signal.SIGKILL)

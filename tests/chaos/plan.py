@@ -1,6 +1,6 @@
 """What a run will do, drawn from its seed before anything starts: draws never depend on time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -8,9 +8,12 @@ from random import Random
 from emulator.fault_script import ScriptedFault
 from schemas.contract import content_types
 from tests.chaos.faults import Outage, draw_faults
+from tests.chaos.race import LANDING, LISTING, PUBLISH, STAGE, Meeting
 
 _FIRST_ANCHOR = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+_UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
+_RETENTION = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,14 @@ class Orders:
       refuse: Numbers of the changes that the disk refuses as full: first, and how many.
       haste: How many times as fast its waits pass.
       old_schemas: Whether its schemas refuse records that have a member of chaos; a later replay takes them.
+      meeting: Where it meets the other command of its act.
     """
 
     kill_at: int | None = None
     refuse: tuple[int, int] | None = None
     haste: float = 1000.0
     old_schemas: bool = False
+    meeting: Meeting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,26 @@ class Command:
     kill_after_s: float | None = None
     wrong: str | None = None
     skew_s: float = 0.0
+
+    @property
+    def is_to_be_killed(self) -> bool:
+        """Whether it is to end by a kill, if it does not end before."""
+        in_a_race = self.orders.meeting is not None and self.orders.meeting.kill_at is not None
+        return in_a_race or self.orders.kill_at is not None or self.kill_after_s is not None
+
+    def span(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """Gives the stretch of available time that it is to make complete, if its words say that."""
+        given = dict(zip(self.words[1::2], self.words[2::2], strict=False))
+        start = given.get("--start", "")
+        if not start.startswith("-"):
+            return None
+        end = given.get("--end", "-0m")
+        # Whole ticks are listed, but what appears while it runs need not be found.
+        return (max(_back(now, start), now - _RETENTION + timedelta(minutes=5)), _back(now, end))
+
+
+def _back(now: datetime, text: str) -> datetime:
+    return now - timedelta(seconds=int(text[1:-1]) * _UNITS[text[-1]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +133,8 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
     hours = rng.randint(6, 30)
     types = tuple(sorted(rng.sample(sorted(content_types()), rng.choice((1, 1, 1, 2, 2, 3)))))
     tenants = rng.choices((1, 2, 3), (78, 16, 6))[0]
-    acts = tuple(_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4)))
+    acts = [_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4))]
+    _add_race(Random(f"chaos/{seed}/race"), acts, hours, collectors)
     whole_h = hours + 3 + int(sum(act.advance_s for act in acts) / HOUR)
     replays = rng.random() < 0.2 or any(c.orders.old_schemas for act in acts for c in act.commands)
     return Plan(
@@ -120,13 +146,36 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
         records=rng.randint(40, 500) // tenants,
         max_blob=rng.choice((1, 5, 20, 60)),
         page_size=rng.choice((1, 2, 3, 5, 200)),
-        acts=acts,
+        acts=tuple(acts),
         look_back="-7d" if rng.random() < 0.4 else f"-{min(whole_h, 7 * 24)}h",
         replays=replays,
         later_s=rng.choice((0.0, rng.uniform(13 * HOUR, 60 * HOUR))),
         catch_up=rng.random() < 0.3,
         asks=rng.random() < 0.2,
     )
+
+
+def _add_race(rng: Random, acts: list[Act], hours: int, collectors: int | None) -> None:
+    """Adds an act of two commands that race for the same new blobs; most often the first, where all are new."""
+    if rng.random() >= {None: 0.25, 2: 0.75}.get(collectors, 0.0):
+        return
+    at = 0 if rng.random() < 0.75 else rng.randint(0, len(acts))
+    advance_s = rng.uniform(0, 20) * HOUR if at else 0.0
+    acts.insert(at, Act(advance_s, None, (), None, tuple(_draw_racers(rng, hours))))
+
+
+def _draw_racers(rng: Random, hours: int) -> Iterator[Command]:
+    place = rng.choices((LANDING, STAGE, PUBLISH, LISTING), (4, 2, 2, 1))[0]
+    leads = [0, rng.choice((1, 2, 3, 8, None, None))]
+    rng.shuffle(leads)
+    victim, kill_at = rng.choice((None, None, 0, 1)), rng.choice((0, 1, 2, 4))
+    starts = [f"-{hours + 1}h"] * 2
+    if rng.random() < 0.5:  # then their units are cut differently
+        starts[rng.randrange(2)] = rng.choice(("-7d", f"-{rng.randint(1, hours)}h"))
+    delay_s = rng.choice((0.0, 0.0, 0.3))
+    for number, (lead, start) in enumerate(zip(leads, starts, strict=True)):
+        meeting = Meeting(place, number, lead, kill_at if number == victim else None)
+        yield Command(("backfill", "--start", start), Orders(meeting=meeting), delay_s=number * delay_s)
 
 
 def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors: int | None) -> Act:

@@ -1,6 +1,7 @@
 """One run: acts and finale as the plan says, then the checks."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,14 +20,13 @@ from tests.chaos import check
 from tests.chaos.content import fill
 from tests.chaos.faults import outage
 from tests.chaos.plan import Act, Command, Orders, Plan
+from tests.chaos.race import were_both
 from tests.chaos.truth import Truth
 from tests.chaos.zygote import ROOT, HangError, Job, Zygote
 
 LONGEST_S = 90.0
 _KILLED = -9
 _START_WAIT_S = 1000.0  # a stopped subscription may not be started again sooner
-_UNITS = {"h": 3600.0, "d": 86_400.0, "m": 60.0}
-_RETENTION = timedelta(days=7)
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Outcome:
     cpu_s: float = 0.0
     commands: int = 0
     kills: int = 0
+    races: int = 0
     landed: int = 0
     expired: int = 0
     rows: int = 0
@@ -52,6 +53,7 @@ class Run:
         self._plan, self._folder, self._zygote = plan, folder, zygote
         self.lake = folder / "lake"
         self._log = folder / "log"
+        self._meet = folder / "meet"
         self.outcome = Outcome(plan.seed, [])
 
     def play(self) -> Outcome:
@@ -119,7 +121,10 @@ class Run:
         if act.outage:
             state.hook = outage(act.outage, state)
         began = self._now()
+        shutil.rmtree(self._meet, ignore_errors=True)
+        self._meet.mkdir()
         jobs = self._run_together(act.commands)
+        self.outcome.races += were_both(self._meet)
         done = self._now()
         state.hook = state.refuses = None
         for command, job in zip(act.commands, jobs, strict=True):
@@ -128,8 +133,7 @@ class Run:
     def _judge(self, act: Act, command: Command, job: Job, began: datetime, done: datetime) -> None:
         """Checks the exit code of a command against what it can have done."""
         shown = f"act command {' '.join(command.words)!r} exit {job.code}"
-        killed = command.orders.kill_at is not None or command.kill_after_s is not None
-        if job.code == _KILLED and killed:
+        if job.code == _KILLED and command.is_to_be_killed:
             self.outcome.kills += 1
             return
         if job.code == 2 and not command.wrong and not self._may_misconfigure(act, command):
@@ -138,7 +142,7 @@ class Run:
             self._wrong(f"{shown}: it was used wrongly ({command.wrong})")
         if job.code not in (0, 1, 2):
             self._wrong(f"{shown}: expected 0, 1 or 2")
-        span = self._span(command, began)
+        span = command.span(began)
         hidden = any(f.what == "page_gaps" for f in act.faults)
         if job.code == 0 and span is not None and not command.wrong and not hidden:
             for truth in self.truths:
@@ -158,15 +162,6 @@ class Run:
             or command.words == ("replay",)
             or any(f.what in ("af", "status", "unauthorized", "html", "throttled") for f in act.faults)
         )
-
-    def _span(self, command: Command, now: datetime) -> tuple[datetime, datetime] | None:
-        given = dict(zip(command.words[1::2], command.words[2::2], strict=False))
-        start = given.get("--start", "")
-        if not start.startswith("-"):
-            return None
-        end = given.get("--end", "-0m")
-        # Whole ticks are listed, but what appears while it runs need not be found.
-        return (max(_back(now, start), now - _RETENTION + timedelta(minutes=5)), _back(now, end))
 
     def _run_together(self, commands: tuple[Command, ...]) -> list[Job]:
         """Starts commands when they are due, kills those that are to be killed, and waits for all."""
@@ -198,7 +193,7 @@ class Run:
             name = "AUDITLAKE_CLIENT_SECRET" if self._plan.tenants == 1 else f"SECRET_{self._plan.tenants - 1}"
             env[name] = "wrong8Q~secret"
         words = [command.words[0], "--lake", str(self.lake), *command.words[1:]]
-        orders = asdict(command.orders) | {"lake": str(self.lake)}
+        orders = asdict(command.orders) | {"lake": str(self.lake), "meet": str(self._meet)}
         ahead_s = (self._now() - datetime.now(self._plan.anchor.tzinfo)).total_seconds() + command.skew_s
         log = self._output(number)
         log.write_text("")
@@ -253,7 +248,7 @@ class Run:
         done = self._now()
         seen = began, done + timedelta(seconds=1)
         shown = f"healthy {' '.join(words)} exit {job.code}"
-        span = self._span(command, began) or (began - timedelta(hours=47), began)
+        span = command.span(began) or (began - timedelta(hours=47), began)
         missing = []
         for truth in self.truths:
             missing += check.check_had(self.lake, truth, span, seen)
@@ -292,10 +287,6 @@ class Run:
         secrets = [t.client_secret for t in self._emu.tenants]
         yield from check.check_secrets(self.lake, secrets)
         yield from check.check_secrets(self._log.parent, secrets)
-
-
-def _back(now: datetime, text: str) -> datetime:
-    return now - timedelta(seconds=int(text[1:-1]) * _UNITS[text[-1]])
 
 
 def _wait_until(moment: float) -> None:

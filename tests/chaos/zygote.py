@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.child import Clock, fast_waits, set_clocks, use_old_schemas, watch_disk
+from tests.chaos.race import Meeting, Racer
 
 ROOT = Path(__file__).parents[2]
 _OTHERS = (
@@ -197,6 +198,7 @@ def _run(order: dict[str, Any]) -> int:
     from datetime import timedelta
 
     from pipeline.cli import main
+    from tests.chaos.mutations import MUTATIONS, VARIABLE
 
     random.seed()
     os.chdir(order["cwd"])
@@ -206,7 +208,10 @@ def _run(order: dict[str, Any]) -> int:
     Clock.ahead, Clock.haste = timedelta(seconds=order["ahead_s"]), orders["haste"]
     if orders["old_schemas"]:
         use_old_schemas()
-    watch_disk(orders["lake"], orders["kill_at"], orders["refuse"])
+    if VARIABLE in os.environ:
+        MUTATIONS[os.environ[VARIABLE]]()
+    racer = Racer(Meeting(**orders["meeting"]), Path(orders["meet"])) if orders["meeting"] else None
+    watch_disk(orders["lake"], orders["kill_at"], orders["refuse"], racer)
     return main(order["words"])
 
 
