@@ -321,10 +321,15 @@ def _run(words: list[str], command: list[str]) -> int:
         return _fail(error, 2)
     except (ActivityError, LakeError, JobError) as error:
         return _fail(error, 1)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        hint = "make room or give access there (TMPDIR names the folder of temporary files)"
+        return _fail(f"the system refused: {error}; {hint}", 1)
     return code
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     from lake.text_table import one_line
 
     # Beam adds the step's name to what was raised inside a step.

@@ -15,7 +15,7 @@ import pytest
 
 from emulator.filling import Shape
 from emulator.server import running
-from tests.commands import ROOT, SAMPLES, auditlake, backfill, environment, rows, succeed
+from tests.commands import ROOT, SAMPLES, auditlake, auditlake_here, backfill, environment, rows, succeed
 
 FEW_BLOBS = Shape(max_records=400)
 
@@ -318,3 +318,17 @@ def test_wrong_use_of_the_other_commands_is_one_sentence_and_exit_2(
     assert sentence in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_unusable_folder_of_temporary_files_is_one_sentence_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(count=20, shape=FEW_BLOBS) as emu:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        words = ("backfill", "--lake", tmp_path / "lake", "--start", "-1d")
+        done = auditlake_here(*words, env=environment(emu), cwd=tmp_path)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("auditlake: ")
+    assert f"No such file or directory: '{tmp_path}/gone/" in sentence
+    assert "TMPDIR" in sentence
