@@ -172,10 +172,10 @@ def _draw_racers(rng: Random, hours: int) -> Iterator[Command]:
     starts = [f"-{hours + 1}h"] * 2
     if rng.random() < 0.5:  # then their units are cut differently
         starts[rng.randrange(2)] = rng.choice(("-7d", f"-{rng.randint(1, hours)}h"))
-    delay_s = rng.choice((0.0, 0.0, 0.3))
+    is_late = rng.random() < 0.4
     for number, (lead, start) in enumerate(zip(leads, starts, strict=True)):
-        meeting = Meeting(place, number, lead, kill_at if number == victim else None)
-        yield Command(("backfill", "--start", start), Orders(meeting=meeting), delay_s=number * delay_s)
+        meeting = Meeting(place, number, lead, kill_at if number == victim else None, is_late and number == 1)
+        yield Command(("backfill", "--start", start), Orders(meeting=meeting))
 
 
 def _draw_act(rng: Random, hours: int, content_types: Sequence[str], collectors: int | None) -> Act:

@@ -32,12 +32,14 @@ class Meeting:
       number: Its own number, 0 or 1.
       lead: Changes from there on that the other begins before this one goes on; None: until the other has ended.
       kill_at: How many changes it makes from there on before its process group is killed.
+      is_late: Whether it starts only when the other waits there already.
     """
 
     place: str
     number: int
     lead: int | None
     kill_at: int | None = None
+    is_late: bool = False
 
 
 def were_both(folder: Path) -> bool:
@@ -63,6 +65,8 @@ class Racer:
         self._mine = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(self._mine, fcntl.LOCK_EX)
         aside.rename(folder / str(meeting.number))  # only now: whoever finds it unlocked takes us for dead
+        if meeting.is_late:
+            self._wait(lambda: _size(self._other) > 0)
 
     def before(self, name: str, args: tuple[Any, ...]) -> None:
         """Comes before every change of the lake's folder; meets the other if this is where."""
