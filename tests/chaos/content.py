@@ -15,6 +15,7 @@ from tests.chaos.plan import Plan
 _AHEAD = timedelta(hours=40)  # content that becomes available when the clock is moved on
 _TICK = timedelta(hours=1)
 _FIRST_NUMBER = 100_000
+_SIFTED = 40  # so many are made for each that is kept: the rarest type is one in forty
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,15 @@ def fill(tenant: Tenant, plan: Plan, number: int) -> None:
     fates = Fates(*(rng.choice((0.0, 0.02, 0.1, 0.4)) * scale for scale in (1, 1, 1, 0.5, 1, 0.7, 0.5)))
     by_type: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.content_types}
     start = plan.anchor - timedelta(hours=plan.hours + 2)
-    for record in generate(
-        rng.getrandbits(32), plan.records * 2, start=start, end=plan.anchor, tenant_id=tenant.tenant_id
-    ):
-        name = content_type_of(record.get("RecordType"), record.get("Workload"))
-        if name in by_type and sum(map(len, by_type.values())) < plan.records:
-            by_type[name].append(dict(record))
+    found = [
+        dict(record)
+        for record in generate(
+            rng.getrandbits(32), plan.records * _SIFTED, start=start, end=plan.anchor, tenant_id=tenant.tenant_id
+        )
+        if content_type_of(record.get("RecordType"), record.get("Workload")) in by_type
+    ]
+    for at in sorted(rng.sample(range(len(found)), min(plan.records, len(found)))):
+        by_type[content_type_of(found[at].get("RecordType"), found[at].get("Workload"))].append(found[at])
     for offset, (content_type, records) in enumerate(by_type.items()):
         lines = list(_lines(rng, records, fates))
         tenant.add(list(_blobs(rng, content_type, lines, fates, plan, tenant, _FIRST_NUMBER * (offset + 1))))

@@ -171,7 +171,7 @@ def _draw_racers(rng: Random, hours: int) -> Iterator[Command]:
     victim, kill_at = rng.choice((None, None, 0, 1)), rng.choice((0, 1, 2, 4))
     starts = [f"-{hours + 1}h"] * 2
     if rng.random() < 0.5:  # then their units are cut differently
-        starts[rng.randrange(2)] = rng.choice(("-7d", f"-{rng.randint(1, hours)}h"))
+        starts[rng.randrange(2)] = rng.choice(("-7d", f"-{rng.randint(hours // 2, hours)}h"))
     is_late = rng.random() < 0.4
     for number, (lead, start) in enumerate(zip(leads, starts, strict=True)):
         meeting = Meeting(place, number, lead, kill_at if number == victim else None, is_late and number == 1)

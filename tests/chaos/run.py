@@ -1,6 +1,7 @@
 """One run: acts and finale as the plan says, then the checks."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -127,8 +128,10 @@ class Run:
         self.outcome.races += were_both(self._meet)
         done = self._now()
         state.hook = state.refuses = None
-        for command, job in zip(act.commands, jobs, strict=True):
+        for n, (command, job) in enumerate(zip(act.commands, jobs, strict=True)):
             self._judge(act, command, job, began, done)
+            if command.orders.meeting and (errors := re.findall("^auditlake: .*", self._output_of(n), re.MULTILINE)):
+                self._wrong(f"a racer fails, and nothing was wrong: {errors[0]}")
 
     def _judge(self, act: Act, command: Command, job: Job, began: datetime, done: datetime) -> None:
         """Checks the exit code of a command against what it can have done."""
@@ -202,8 +205,11 @@ class Run:
     def _output(self, number: int) -> Path:
         return self._folder / f"output-{number}"
 
+    def _output_of(self, number: int) -> str:
+        return self._output(number).read_text(encoding="utf-8", errors="replace")
+
     def _look_at_output(self, number: int, job: Job) -> None:
-        text = self._output(number).read_text(encoding="utf-8", errors="replace")
+        text = self._output_of(number)
         self._say(f"{self._now():%d %H:%M:%S} command {number} exit {job.code} cpu {job.cpu_s:.2f} s\n{text}")
         if "Traceback" in text:
             self._wrong(f"a traceback: {text.strip().splitlines()[-1]}")
