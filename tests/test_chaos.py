@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lake.entries import LANDED
+from tests.chaos.mutations import MUTATIONS, VARIABLE
 from tests.chaos.plan import draw_plan
 from tests.chaos.run import Run
 from tests.chaos.zygote import Zygote
@@ -120,3 +121,35 @@ def test_harness_finds_what_is_wrong_by_itself_and_not_only_by_verify(
     sabotage(run)
     found = list(run.problems())
     assert [p for p in found if not p.startswith("verify: ")], found
+
+
+# Seeds with two collectors, but for what only faults bring forth; each is enough alone, a second gives room to move.
+PLANTED = {
+    "lands_what_others_have_landed": ((20027, 2), (20003, 2)),
+    "drops_blobs_of_others_but_no_rows": ((22118, 2), (21094, 2)),
+    "writes_over_entries_of_others": ((20027, 2), (20238, 2)),
+    "recovers_nothing": ((20193, 2), (20272, 2)),
+    "sweeps_what_others_stage": ((20319, 2), (20182, 2)),
+    "forgets_blobs": ((20027, 2), (20003, 2)),
+    "takes_failed_for_settled": ((57, None), (205, None)),
+    "drops_conflicts": ((20027, 2), (20319, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_harness_finds_a_bug_that_is_planted_in_the_commands(
+    name: str, zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, name)
+    for seed, collectors in PLANTED[name]:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        if Run(draw_plan(seed, collectors), folder, zygote).play().problems:
+            return
+    raise AssertionError(f"{name} was not found by the seeds {PLANTED[name]}")
+
+
+def test_two_collectors_meet_at_a_commit_and_one_of_them_goes_first(zygote: Zygote, tmp_path: Path) -> None:
+    outcome = Run(draw_plan(20027, 2), tmp_path, zygote).play()
+    assert outcome.problems == []
+    assert outcome.races == 1

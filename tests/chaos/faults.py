@@ -43,6 +43,13 @@ def draw_faults(rng: Random) -> tuple[ScriptedFault, ...]:
     return tuple(_draw_tables(rng))
 
 
+def draw_lasting(rng: Random) -> ScriptedFault:
+    """Draws a fault of some blobs that lasts as long as the act: all tries fail, and a later run must fetch them."""
+    return ScriptedFault(
+        100, "status", frozenset({"blob"}), addresses=rng.choice((0.05, 0.3, 1.0)), status=rng.choice((404, 500, 503))
+    )
+
+
 def _hasten(fault: ScriptedFault) -> ScriptedFault:
     return fault if fault.seconds is None else replace(fault, seconds=min(fault.seconds, _SLOWEST_S))
 

@@ -7,7 +7,7 @@ from random import Random
 
 from emulator.fault_script import ScriptedFault
 from schemas.contract import content_types
-from tests.chaos.faults import Outage, draw_faults
+from tests.chaos.faults import Outage, draw_faults, draw_lasting
 from tests.chaos.race import LANDING, LISTING, PUBLISH, STAGE, Meeting
 
 _FIRST_ANCHOR = datetime(2026, 11, 20, tzinfo=UTC)
@@ -134,6 +134,7 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
     types = tuple(sorted(rng.sample(sorted(content_types()), rng.choice((1, 1, 1, 2, 2, 3)))))
     tenants = rng.choices((1, 2, 3), (78, 16, 6))[0]
     acts = [_draw_act(rng, hours, types, collectors) for _ in range(rng.randint(1, 4))]
+    _add_lasting(Random(f"chaos/{seed}/lasting"), acts)
     _add_race(Random(f"chaos/{seed}/race"), acts, hours, collectors)
     whole_h = hours + 3 + int(sum(act.advance_s for act in acts) / HOUR)
     replays = rng.random() < 0.2 or any(c.orders.old_schemas for act in acts for c in act.commands)
@@ -153,6 +154,13 @@ def draw_plan(seed: int, collectors: int | None = None) -> Plan:
         catch_up=rng.random() < 0.3,
         asks=rng.random() < 0.2,
     )
+
+
+def _add_lasting(rng: Random, acts: list[Act]) -> None:
+    """Lets some blobs fail for good in an act now and then; without that hardly any does."""
+    if rng.random() < 0.25:
+        at = rng.randrange(len(acts))
+        acts[at] = replace(acts[at], faults=(*acts[at].faults, draw_lasting(rng)))
 
 
 def _add_race(rng: Random, acts: list[Act], hours: int, collectors: int | None) -> None:
