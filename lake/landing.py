@@ -5,7 +5,7 @@ add blobs ── stage.py ── commit: check again against the newest ledger �
 A crash before the entry leaves staged files, which are swept; a crash after it is rolled forward by whoever comes next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from lake.entries import EXPIRED, FAILED, REJECTED, BlobOutcome, FileRef, Landing, State
@@ -17,10 +17,20 @@ from schemas.feed import ContentBlob
 
 
 class Unit:
-    """The landing of one unit of blobs of one feed. Not shared between threads."""
+    """The landing of one unit of blobs of one feed. Not shared between threads.
 
-    def __init__(self, lake: TenantLake, run: str, content_type: str) -> None:
+    Args:
+      lake: Where it lands.
+      run: The run's name in the ledger.
+      content_type: The feed's.
+      clock: Tells the time of the commit; this machine's by default.
+    """
+
+    def __init__(
+        self, lake: TenantLake, run: str, content_type: str, clock: Callable[[], datetime] | None = None
+    ) -> None:
         self._lake = lake
+        self._clock = clock or _machine_time
         self._run = run
         self._content_type = content_type
         self._checked = -1  # its blobs may have been chosen by an older state than the one now
@@ -95,7 +105,7 @@ class Unit:
         known = (state.blobs.get(b.content_id) for b in (*landed, *lost))
         return Landing(
             run=self._run,
-            at=datetime.now(UTC),
+            at=self._clock(),
             content_type=self._content_type,
             blobs=landed + lost,
             files=self._stage.files + rejected + bodies,
@@ -116,3 +126,7 @@ def _is_news(told: BlobOutcome, state: State) -> bool:
     """Whether a blob's loss is worth an entry: nobody has had it, nor more of it than this unit."""
     known = state.blobs.get(told.content_id)
     return known is None or not (known.is_settled or (known.kept and not told.kept))
+
+
+def _machine_time() -> datetime:
+    return datetime.now(UTC)

@@ -118,7 +118,9 @@ class ActivityClient:
         missing = [content_type for content_type in wanted if content_type.lower() not in enabled]
         return tuple(content_type for content_type in missing if self.start_subscription(content_type))
 
-    def list_content(self, content_type: str, time_range: TimeRange) -> Iterator[ContentBlob]:
+    def list_content(
+        self, content_type: str, time_range: TimeRange, *, deadline_s: float | None = None
+    ) -> Iterator[ContentBlob]:
         """Lists the blobs that became available in a range, each once, page by page.
 
         The listing is complete only where the iteration ends without an error.
@@ -126,6 +128,7 @@ class ActivityClient:
         Args:
           content_type: One of the feed's content types.
           time_range: Available time, whole seconds, at most 24 hours, within the last 7 days.
+          deadline_s: Seconds after its first failure at which a page is given up; the client's own by default.
 
         Raises:
           NotSubscribedError: No subscription of the content type is enabled.
@@ -135,7 +138,7 @@ class ActivityClient:
           RetryableError: The service cannot answer now.
         """
         listed: set[str] = set()
-        for blob in self._pages("subscriptions/content", content_type, time_range, content_blob):
+        for blob in self._pages("subscriptions/content", content_type, time_range, content_blob, deadline_s):
             # The last blob of a page may come again as the first of the next.
             if blob.content_id not in listed:
                 listed.add(blob.content_id)
@@ -145,12 +148,19 @@ class ActivityClient:
         """Lists the attempts to tell a webhook; to find faults, not content."""
         return self._pages("subscriptions/notifications", content_type, time_range, notification)
 
-    def retrieve(self, blob: ContentBlob | str, on_large: Callable[[], None] | None = None) -> bytes:
+    def retrieve(
+        self,
+        blob: ContentBlob | str,
+        on_large: Callable[[], None] | None = None,
+        *,
+        deadline_s: float | None = None,
+    ) -> bytes:
         """Fetches a blob, given itself or its content URI, as the bytes the service stores.
 
         Args:
           blob: The blob.
           on_large: Called where it proves large, before most of it is read; it may wait.
+          deadline_s: Seconds after its first failure at which it is given up; the client's own by default.
 
         Raises:
           SkippableError: The blob does not exist, has expired or is too large.
@@ -160,7 +170,15 @@ class ActivityClient:
         uri = blob if isinstance(blob, str) else blob.content_uri
         url = self._address.blob(uri)
         what = f"fetching blob {urlsplit(url).path.rpartition('/')[2][:100]!r}"
-        request = Request("GET", url, what, is_blob=True, max_bytes=self._max_blob_bytes, on_large=on_large)
+        request = Request(
+            "GET",
+            url,
+            what,
+            is_blob=True,
+            max_bytes=self._max_blob_bytes,
+            on_large=on_large,
+            deadline_s=deadline_s,
+        )
         return self._calls.send(request, lambda answer: _blob_body(answer, what))
 
     def content_uri(self, content_id: str) -> str:
@@ -197,6 +215,7 @@ class ActivityClient:
         content_type: str,
         time_range: TimeRange,
         read_item: Callable[[Mapping[str, object], str, str], _T],
+        deadline_s: float | None = None,
     ) -> Iterator[_T]:
         if time_range.start.microsecond or time_range.end.microsecond:
             raise ValueError(f"a listing needs whole seconds, got {time_range.start!r} to {time_range.end!r}")
@@ -212,7 +231,7 @@ class ActivityClient:
         marks: set[str] = set()
         while len(marks) < _MAX_PAGES:
             marks.add(_page_mark(url))
-            items, next_uri = self._calls.send(Request("GET", url, what, content_type), read)
+            items, next_uri = self._calls.send(Request("GET", url, what, content_type, deadline_s=deadline_s), read)
             yield from items
             if not next_uri:
                 return

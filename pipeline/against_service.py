@@ -17,7 +17,7 @@ from o365.errors import ActivityError
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange, format_utc
 from transforms.grid import tick_range, ticks_of
-from transforms.list_content import oldest_listable
+from transforms.lister import oldest_listable
 
 _THREADS = 8
 

@@ -41,7 +41,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
         raise UsageError(f"--gaps stands beside --start {args.start!r}: it looks for gaps in all that the lake has")
     wish = Wish(args.start, args.end, args.gaps, config.settle)
     wish.span(now)  # wrong use is said before anything is asked of the service
-    _check_writable(config.lake)
+    check_writable(config.lake)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
     plans = make_plans(config.connections, config.lake, wish, run_id)
     if args.dry_run:
@@ -58,7 +58,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     return 2 if all(_is_misconfigured(plan) for plan in plans) else summary.exit_code
 
 
-def _check_writable(uri: str) -> None:
+def check_writable(uri: str) -> None:
     """Tries the lake before anything is asked of the service."""
     key = f"_staging/probe-{uuid4().hex}"
     try:

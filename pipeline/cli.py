@@ -4,7 +4,14 @@ import json
 import logging
 import os
 import sys
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
+from argparse import (
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+    _SubParsersAction,
+)
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -34,6 +41,16 @@ examples:
 
 The secret comes by environment or file only: set {SECRET_ENV}, or name --client-secret-file or --certificate-file.
 Options of Apache Beam, such as --runner=FlinkRunner, pass through; without any, everything runs in this process.
+"""
+_STREAM = """\
+Goes on where the ledger left off. SIGTERM or Ctrl-C ends it when what is under way has landed, with exit code 0; a
+second one ends it at once. Neither loses anything. Options of Apache Beam, such as --runner=PrismRunner, pass through;
+without any, everything runs in this process.
+
+examples:
+  auditlake stream --lake ./data
+  auditlake stream --lake ./data --poll-interval 60s --metrics-port 9464
+  auditlake stream --lake ./data --json --polls 1
 """
 _EMULATE = """\
 Everything after -- runs with AUDITLAKE_API_ROOT, AUDITLAKE_AUTHORITY, AUDITLAKE_CA_FILE, AUDITLAKE_TENANT_ID,
@@ -91,6 +108,8 @@ def _parser() -> ArgumentParser:
         return added
 
     _add_backfill(command("backfill", _backfill, "land what the feed has and the lake does not", epilog=_BACKFILL))
+    followed = "follow the feed: land what appears within a minute, until stopped"
+    _add_stream(command("stream", _stream, followed, epilog=_STREAM))
     emulate = command(
         "emulate", _emulate, "run a faithful local service with made-up or given records", epilog=_EMULATE
     )
@@ -134,14 +153,34 @@ def _add_backfill(parser: ArgumentParser) -> None:
     _add_lake(parser)
     parser.add_argument("--start", metavar="T", default="auto", help="available time from (auto)")
     parser.add_argument("--end", metavar="T", default="now", help="available time up to (now)")
-    parser.add_argument("--config", metavar="FILE", help=f"settings of one or more tenants ({DEFAULT_FILE} if there)")
     parser.add_argument("--gaps", action="store_true", help="only heal gaps: list what never was, fetch what failed")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    _add_feeds(parser)
+
+
+def _add_stream(parser: ArgumentParser) -> None:
+    _add_lake(parser)
+    parser.add_argument("--poll-interval", metavar="T", default="30s", help="time from poll to poll (30s)")
+    parser.add_argument("--polls", metavar="N", type=_at_least_one, help="end after so many polls (never)")
+    parser.add_argument(
+        "--metrics-port", metavar="[HOST:]PORT", help="serve /metrics for Prometheus and /healthz (127.0.0.1)"
+    )
+    _add_feeds(parser)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r}: expected a number of 1 or more")
+    return int(text)
+
+
+def _add_feeds(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help=f"settings of one or more tenants ({DEFAULT_FILE} if there)")
     parser.add_argument(
         "--settle",
         metavar="T",
         help="how long a slice may get late blobs, such as 48h or DLP.All=72h (AUDITLAKE_SETTLE)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     _add_tenant(parser)
 
 
@@ -167,10 +206,18 @@ def _add_emulate(parser: ArgumentParser) -> None:
 
 
 def _backfill(args: Namespace) -> int:
+    return _run_graph("pipeline.backfill", args)
+
+
+def _stream(args: Namespace) -> int:
+    return _run_graph("pipeline.stream", args)
+
+
+def _run_graph(module: str, args: Namespace) -> int:
     # Beam warns at import about extras that this program does not use, and prints a traceback for what this program
     # says in one sentence.
     logging.disable(logging.WARNING)
-    run = import_module("pipeline.backfill").run
+    run = import_module(module).run
     logging.disable(logging.NOTSET)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     code: int = run(args, args.rest, os.environ, sys.stdout)
@@ -303,7 +350,7 @@ def _parse(words: list[str], command: list[str]) -> Namespace:
     args, rest = _parser().parse_known_args(_join_times(words))
     args.rest = rest
     args.command = command
-    if args.rest and args.name != "backfill":
+    if args.rest and args.name not in ("backfill", "stream"):
         raise UsageError(f"unknown option {args.rest[0].partition('=')[0]!r}; see auditlake {args.name} --help")
     if command and args.name != "emulate":
         raise UsageError(f"{command[0]!r} after -- is of use only with emulate")

@@ -21,7 +21,7 @@ from pipeline.when import parse_when
 from schemas.contract import limits
 from schemas.times import EPOCH, TimeRange, format_utc
 from transforms.elements import ALL, GAPS, OPEN, Feed
-from transforms.list_content import TOO_OLD, oldest_listable
+from transforms.lister import TOO_OLD, oldest_listable
 
 AUTO = "auto"
 _DAY = timedelta(days=1)
@@ -152,7 +152,7 @@ def _plan_feeds(plan: TenantPlan, lake: str, wish: Wish, run: str) -> None:
     span = wish.span(plan.now)
     oldest = oldest_listable(plan.now)
     for content_type in connection.content_types:
-        start = span.start or _first_listed(tenant.ledger.state, content_type, plan.now)
+        start = span.start or first_listed(tenant.ledger.state, content_type, plan.now)
         if start < oldest:
             stretch = TimeRange(start, max(start, min(oldest, span.end)))
             plan.lost[content_type] = _not_covered(tenant.ledger.state, content_type, stretch, span)
@@ -174,7 +174,7 @@ def _failure(connection: Connection, content_type: str | None, error: ActivityEr
     return Failure(connection.name, content_type, error.message, isinstance(error, ConfigError))
 
 
-def _first_listed(state: State, content_type: str, now: datetime) -> datetime:
+def first_listed(state: State, content_type: str, now: datetime) -> datetime:
     """Gives the start of a feed's first slice; of all that the service keeps where it has none."""
     starts = (s.start for s in state.slices.values() if s.content_type == content_type)
     return min(starts, default=now - timedelta(seconds=limits()["retention"]))

@@ -2,7 +2,8 @@
 
 import re
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import apache_beam as beam
 import grpc
@@ -12,6 +13,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     _BeamArgumentParser,
 )
+from apache_beam.runners.runner import PipelineResult
 
 from pipeline.errors import JobError, UsageError
 
@@ -55,17 +57,23 @@ _FLINK_OPTIONS = (
     "use_data_stream_for_batch",
 )
 _JOB_SERVERS = ("portable", "flink")
+_CANCEL_MS = 60_000
 _IN_PROCESS = ("fnapi", "prism")
 _ERROR_LINE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
-def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
+def new_pipeline(beam_args: Sequence[str], *, streaming: bool = False) -> beam.Pipeline:
     """Makes an empty pipeline of Beam's own options.
+
+    Args:
+      beam_args: The options.
+      streaming: Whether it is to run as a stream; Flink does not see that by itself.
 
     Raises:
       UsageError: An option is unknown or wrong, or the runner is not to be had.
     """
     options = beam_options(beam_args)
+    options.view_as(StandardOptions).streaming |= streaming
     try:
         return beam.Pipeline(options=options)
     except (ValueError, ImportError) as error:
@@ -118,14 +126,18 @@ def is_waited_for(options: PipelineOptions) -> bool:
     return not (submit_only or options.view_as(GoogleCloudOptions).template_location)
 
 
+def can_wait_between_polls(options: PipelineOptions) -> bool:
+    """Tells whether a runner can keep an open source waiting; the one in this process asks it again at once."""
+    return _short_name(options.view_as(StandardOptions).runner) != "fnapi"
+
+
 def run_graph(p: beam.Pipeline) -> None:
     """Runs a pipeline, to its end where it is to be waited for; Ctrl-C ends the job too.
 
     Raises:
       JobError: The runner could not be reached, or gave the job up.
     """
-    runner = p.options.view_as(StandardOptions).runner
-    try:
+    with _told(p):
         result = p.run()
         if not is_waited_for(p.options):
             return
@@ -134,6 +146,33 @@ def run_graph(p: beam.Pipeline) -> None:
         except KeyboardInterrupt:
             result.cancel()
             raise
+
+
+def start_graph(p: beam.Pipeline) -> PipelineResult:
+    """Starts a pipeline and does not wait for it.
+
+    Raises:
+      JobError: The runner could not be reached.
+    """
+    result: PipelineResult
+    with _told(p):
+        result = p.run()
+    return result
+
+
+def cancel(result: PipelineResult) -> None:
+    """Ends a job, and waits until it has ended or the runner no longer answers."""
+    with suppress(grpc.RpcError, RuntimeError):
+        result.cancel()
+        result.wait_until_finish(duration=_CANCEL_MS)
+
+
+@contextmanager
+def _told(p: beam.Pipeline) -> Iterator[None]:
+    """Tells in a sentence why a runner failed."""
+    runner = p.options.view_as(StandardOptions).runner
+    try:
+        yield
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
         raise JobError(f"{runner} cannot be reached ({type(error).__name__}): is --job_endpoint right?") from error
     except (RuntimeError, ValueError, OSError, ImportError) as error:

@@ -17,6 +17,7 @@ from emulator.tenant import Tenant
 from lake.tenant import _LAKES
 from o365.clients import _CLIENTS, _GOVERNORS, _TRANSPORTS
 from pipeline.cli import main
+from transforms.recall import _RECALLS
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -40,7 +41,7 @@ def auditlake_here(*words: str | Path, env: dict[str, str], cwd: Path) -> subpro
     """Runs a command in this process, which saves its start, and forgets what it held in memory as a new one would."""
     for transport in _TRANSPORTS.values():
         transport.close()
-    for cache in (_CLIENTS, _GOVERNORS, _TRANSPORTS, _LAKES):
+    for cache in (_CLIENTS, _GOVERNORS, _TRANSPORTS, _LAKES, _RECALLS):
         cache.clear()
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):

@@ -24,8 +24,9 @@ from pipeline.graph import land_feeds
 from schemas.contract import content_types, limits
 from schemas.times import TimeRange
 from transforms.elements import ContentUnit, Feed
-from transforms.grid import OPEN, TICK, GridProvider, GridTracker, tick_range, ticks_of
-from transforms.list_content import UNIT_BLOBS, _ListContentFn
+from transforms.grid import GridTracker, tick_range, ticks_of
+from transforms.list_content import _ListContentFn
+from transforms.lister import UNIT_BLOBS
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -98,22 +99,6 @@ def test_residual_goes_on_where_a_split_left_off(
     assert len(ids) == len(set(ids))
     start, stop = tick_range(primary.start).start, tick_range(residual.stop - 1).end
     assert set(ids) == listed(emu, "Audit.SharePoint", TimeRange(start, stop))
-
-
-def test_open_range_defers_what_is_not_due_and_emits_what_is(
-    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = feed(emu, tmp_path, monkeypatch)
-    provider = GridProvider()
-    start = ticks_of(source.time_range).start
-    tracker = GridTracker(type(ticks_of(source.time_range))(start, OPEN))
-    units, safe, watermark = drive(_ListContentFn(clock=lambda: NOW), source, tracker)
-    residual, delay = safe.deferred_status()
-    due = ticks_of(TimeRange(source.time_range.start, NOW)).stop - 1
-    assert units
-    assert provider.restriction_coder().decode(provider.restriction_coder().encode(residual)).start in (due, due + 1)
-    assert 0 < float(delay) <= TICK.total_seconds() + 2
-    assert watermark <= Timestamp.of(NOW.timestamp())
 
 
 def test_lost_claim_emits_nothing(emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from o365.connection import Connection
 from schemas.times import EPOCH, TimeRange
 from transforms.elements import Feed
 from transforms.grid import (
-    OPEN,
     TICK,
     GridProvider,
     GridTracker,
@@ -88,21 +87,6 @@ def test_unclaimed_ticks_are_an_error() -> None:
         tracker.check_done()
 
 
-def test_open_range_defers_but_never_splits_at_a_fraction() -> None:
-    tracker = GridTracker(OffsetRange(0, OPEN))
-    tracker.try_claim(0)
-    assert not tracker.is_bounded()
-    assert tracker.try_split(0.5) is None
-    assert tracker.try_split(0)[1].start == 1
-
-
-def test_open_range_is_not_split_and_ends_when_the_job_drains() -> None:
-    provider, range_ = GridProvider(), OffsetRange(0, OPEN)
-    assert list(provider.split(feed(), range_)) == [range_]
-    assert provider.truncate(feed(), range_) is None
-    assert provider.truncate(feed(), OffsetRange(0, 5)) == OffsetRange(0, 5)
-
-
 def test_bounded_range_is_split_into_days() -> None:
     assert [r.size() for r in GridProvider().split(feed(), OffsetRange(0, 60))] == [24, 24, 12]
 
@@ -120,7 +104,7 @@ def test_bytes_of_a_saved_restriction_do_not_change() -> None:
 def test_size_counts_only_ticks_that_are_due() -> None:
     provider = GridProvider()
     now = (datetime.now(UTC) - EPOCH) // TICK
-    assert provider.restriction_size(feed(), OffsetRange(now - 9, OPEN)) == 10
+    assert provider.restriction_size(feed(), OffsetRange(now - 9, now + 100)) == 10
     assert provider.restriction_size(feed(), OffsetRange(now + 100, now + 200)) == 0
 
 

@@ -17,7 +17,8 @@ class Feed:
 
     `run` names the run in the ledger. `listing` says which slices are listed: all of the range, those that are not
     closed, or only those that never were. `settle` after its end a slice is expected to get no more blobs. Blobs that
-    the ledger knows and the lake lacks are tried again from `retry_from` on, where that lies before the range.
+    the ledger knows and the lake lacks are tried again from `retry_from` on, where that lies before the range. A
+    request that fails is given up after `deadline_s` seconds; by default as late as the client does.
     """
 
     connection: Connection
@@ -28,6 +29,21 @@ class Feed:
     listing: str = ALL
     settle: timedelta = field(default_factory=lambda: timedelta(seconds=limits()["late_arrival"]))
     retry_from: datetime | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A feed that is polled: position n of the poll grid is the stretch of `interval` that begins at n times it.
+
+    Polls go from position `start` to `stop`, with no end where that is OPEN of `transforms.polls`. Of the feed's range
+    only the start counts.
+    """
+
+    feed: Feed
+    interval: timedelta
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ is a tick's index, so a residual begins exactly where the primary ends.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from apache_beam import coders
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
@@ -19,8 +18,6 @@ from transforms.elements import Feed
 
 TICK = timedelta(hours=1)
 TICKS_PER_SPLIT = 24
-OPEN = 2**40
-"""A stop from here on means: no end."""
 
 
 def tick_range(tick: int) -> TimeRange:
@@ -40,20 +37,10 @@ def ticks_of(time_range: TimeRange) -> OffsetRange:
 
 
 class GridTracker(OffsetRestrictionTracker):
-    """Claims ticks in order. An open range defers its rest, and is never split at a fraction."""
-
-    def is_bounded(self) -> bool:
-        """Tells whether the range ends."""
-        return bool(self._range.stop < OPEN)
-
-    def try_split(self, fraction_of_remainder: float) -> Any:
-        """Splits at a tick border; a fraction of an open range would lie thousands of years ahead."""
-        if fraction_of_remainder and not self.is_bounded():
-            return None
-        return super().try_split(fraction_of_remainder)  # type: ignore[no-untyped-call]
+    """Claims positions in order."""
 
     def check_done(self) -> bool:
-        """Raises ValueError where a tick was left unclaimed."""
+        """Raises ValueError where a position was left unclaimed."""
         super().check_done()  # type: ignore[no-untyped-call]
         return True
 
@@ -98,15 +85,8 @@ class GridProvider(RestrictionProvider):
         return max(0, int(min(restriction.stop, due) - restriction.start))
 
     def split(self, element: Feed, restriction: OffsetRange) -> Iterator[OffsetRange]:
-        """Splits a bounded range into days."""
-        if restriction.stop >= OPEN:
-            yield restriction
-        else:
-            yield from restriction.split(TICKS_PER_SPLIT)
-
-    def truncate(self, element: Feed, restriction: OffsetRange) -> OffsetRange | None:
-        """Ends an open range when the job drains; a bounded one is finished."""
-        return None if restriction.stop >= OPEN else restriction
+        """Splits a range into days."""
+        yield from restriction.split(TICKS_PER_SPLIT)
 
 
 class StartWatermark(WatermarkEstimatorProvider):

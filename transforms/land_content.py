@@ -3,8 +3,9 @@
 ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows ── one ledger entry ── UnitOutcome
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import islice
 from threading import Semaphore
 
@@ -24,6 +25,7 @@ from transforms.tally import count
 
 FETCH_THREADS = 8
 FETCH_TRIES = 3
+Retrieve = Callable[..., bytes]
 
 
 class LandContent(beam.PTransform[beam.PCollection[ContentUnit], beam.PCollection[UnitOutcome]]):
@@ -55,6 +57,7 @@ class _LandContentFn(beam.DoFn):
             "conflicts": "records_conflicting",
         }
         self._counters = {field: Metrics.counter("auditlake", name) for field, name in names.items()}
+        self._quota_used = Metrics.gauge("auditlake", "quota_used_percent")
 
     def setup(self) -> None:
         """Starts the threads that fetch."""
@@ -69,9 +72,11 @@ class _LandContentFn(beam.DoFn):
         """Lands a unit."""
         assert self._pool is not None, "setup runs first"  # noqa: S101
         lake = open_tenant(unit.feed.lake, unit.feed.connection.tenant_id)
-        outcome = land_unit(unit, client_for(unit.feed.connection), lake, self._pool)
+        client = client_for(unit.feed.connection)
+        outcome = land_unit(unit, client, lake, self._pool)
         for field, counter in self._counters.items():
             counter.inc(getattr(outcome, field))
+        self._quota_used.set(100 * client.governor.used() // max(client.governor.quota, 1))
         yield outcome
 
 
@@ -84,9 +89,10 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     lake.ledger.refresh()
     feed = unit.feed
     wanted = [b for b in unit.blobs if not lake.ledger.state.is_settled(b.content_id)]
-    landing = Unit(lake, feed.run, feed.content_type)
-    for blob, fetched in _Fetches(pool, client).ahead(wanted):
-        _add(landing, client, blob, fetched, feed.run)
+    landing = Unit(lake, feed.run, feed.content_type, client.now)
+    retrieve = partial(client.retrieve, deadline_s=feed.deadline_s)
+    for blob, fetched in _Fetches(pool, retrieve).ahead(wanted):
+        _add(landing, retrieve, blob, fetched, feed.run)
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     entry = landing.commit()
     return _outcome(unit, entry)
@@ -95,9 +101,9 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
 class _Fetches:
     """Fetches blobs ahead in threads: many small ones at a time, but of large ones one, until it is landed."""
 
-    def __init__(self, pool: ThreadPoolExecutor, client: ActivityClient) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, retrieve: Retrieve) -> None:
         self._pool = pool
-        self._client = client
+        self._retrieve = retrieve
         self._gate = Semaphore()
         self._large: set[str] = set()
 
@@ -133,11 +139,11 @@ class _Fetches:
 
         try:
             try:
-                return self._client.retrieve(blob, on_large)
+                return self._retrieve(blob, on_large)
             except SkippableError as error:
                 if error.expired:
                     raise
-                return self._client.retrieve(blob, on_large)  # gateways say for moments that there is nothing
+                return self._retrieve(blob, on_large)  # gateways say for moments that there is nothing
         except ActivityError:
             self._let_go(blob)
             raise
@@ -148,9 +154,9 @@ class _Fetches:
             self._gate.release()
 
 
-def _add(landing: Unit, client: ActivityClient, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
+def _add(landing: Unit, retrieve: Retrieve, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
     try:
-        body, raws = _read_again(client, blob, fetched.result())
+        body, raws = _read_again(retrieve, blob, fetched.result())
     except ActivityError as error:
         landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired)
         count(run, settled=1, failed=1)
@@ -162,7 +168,7 @@ def _add(landing: Unit, client: ActivityClient, blob: ContentBlob, fetched: "Fut
         count(run, settled=1, records=landing.add(blob, body, raws), bytes=len(body))
 
 
-def _read_again(client: ActivityClient, blob: ContentBlob, body: bytes) -> tuple[bytes, Sequence[RawRecord] | None]:
+def _read_again(retrieve: Retrieve, blob: ContentBlob, body: bytes) -> tuple[bytes, Sequence[RawRecord] | None]:
     """Splits a body, and fetches a damaged or empty one again until it is whole or comes the same twice.
 
     Gives the body and its records, None where it is no whole array.
@@ -171,7 +177,7 @@ def _read_again(client: ActivityClient, blob: ContentBlob, body: bytes) -> tuple
         raws = whole_records(body)
         if raws and not any(isinstance(raw, bytes) for raw in raws):
             return body, raws
-        again = client.retrieve(blob)
+        again = retrieve(blob)
         if again == body:
             break
         body = again

@@ -1,0 +1,243 @@
+"""What a person watches of a stream, from the ledgers alone, so that it is the same on every runner.
+
+ledgers ── new entries ── totals, lags ─┐
+        └─ state ── backlog ────────────┴─ figures ── metrics, /healthz, a line for a terminal or a script
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Lock
+
+from lake.entries import FAILED, LANDED, LOST, REJECTED, UNLISTED, Entry, Listing, State
+from lake.ledger import Ledger
+from lake.tenant import open_tenant
+from o365.clients import client_for
+from pipeline.summary import Summary, add_entries
+from schemas.contract import limits
+from schemas.times import format_utc
+from transforms.elements import Feed, Follow
+from transforms.grid import tick_of, tick_range
+from transforms.lister import oldest_listable
+
+LAG_OVER = timedelta(hours=1)
+"""Lags are of the blobs that landed in this time."""
+BEHIND_AFTER = timedelta(minutes=15)
+"""A feed that was not listed, or a blob that was not landed, for so long is behind."""
+_BEHIND_POLLS = 10
+
+
+@dataclass(slots=True)
+class FeedFigures:
+    """How a feed stands. Lags are seconds from `contentCreated` to the commit, None where nothing landed lately."""
+
+    tenant: str
+    content_type: str
+    listed_up_to: datetime
+    last_listed: datetime | None
+    backlog_blobs: int = 0
+    failed_blobs: int = 0
+    oldest: str | None = None
+    oldest_created: datetime | None = None
+    oldest_expires: datetime | None = None
+    waiting_since: datetime | None = None
+    lag_p50_s: float | None = None
+    lag_p95_s: float | None = None
+
+
+@dataclass(slots=True)
+class Figures:
+    """How a stream stands at an instant."""
+
+    at: datetime
+    feeds: list[FeedFigures]
+    summary: Summary
+    quota: dict[str, float] | None
+
+    @property
+    def backlog_blobs(self) -> int:
+        """Blobs that were listed and have not landed."""
+        return sum(f.backlog_blobs for f in self.feeds)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds by which the feed that is worst is behind: of time not listed, or of blobs not landed."""
+        return max((behind_s(f, self.at) for f in self.feeds), default=0.0)
+
+
+def behind_s(feed: FeedFigures, at: datetime) -> float:
+    """Gives the seconds from the first thing that a feed lacks to now."""
+    first = min(feed.listed_up_to, feed.oldest_created or feed.listed_up_to)
+    return max(0.0, (at - first).total_seconds())
+
+
+@dataclass(slots=True)
+class _Tenant:
+    ledger: Ledger
+    seen: int
+    feeds: list[Feed] = field(default_factory=list)
+    waiting: dict[str, datetime] = field(default_factory=dict)
+    lags: dict[str, deque[tuple[datetime, float]]] = field(default_factory=dict)
+
+
+class Watch:
+    """Watches the ledgers of a stream; any thread may look.
+
+    Args:
+      follows: What is followed.
+      summary: Gets the figures of the stream's run.
+      is_here: Whether the calls are made by this process, so that the quota in use can be told.
+    """
+
+    def __init__(self, follows: Sequence[Follow], summary: Summary, *, is_here: bool) -> None:
+        self._lock = Lock()
+        self._summary = summary
+        self._is_here = is_here
+        self._interval = max(f.interval for f in follows)
+        self._connections = list(dict.fromkeys(f.feed.connection for f in follows))
+        self._tenants: dict[str, _Tenant] = {}
+        for follow in follows:
+            feed, name = follow.feed, follow.feed.connection.tenant_id
+            if name not in self._tenants:
+                ledger = open_tenant(feed.lake, name).ledger
+                self._tenants[name] = _Tenant(ledger, ledger.state.version)
+            self._tenants[name].feeds.append(feed)
+
+    def now(self) -> datetime:
+        """The service's time."""
+        return client_for(self._connections[0]).now()
+
+    def look(self) -> Figures:
+        """Reads what is new in the ledgers and tells how all feeds stand.
+
+        Raises:
+          LakeError: A ledger cannot be read.
+        """
+        with self._lock:
+            now = self.now()
+            feeds = [found for tenant in self._tenants.values() for found in _look(tenant, self._summary, now)]
+            return Figures(now, feeds, self._summary, self._quota() if self._is_here else None)
+
+    def _quota(self) -> dict[str, float]:
+        governors = {c.tenant_id: client_for(c).governor for c in self._connections}
+        return {tenant: g.used() / max(g.quota, 1) for tenant, g in governors.items()}
+
+    def behind(self, figures: Figures) -> str | None:
+        """Says in a sentence why the stream is behind; None where it is not."""
+        limit = max(BEHIND_AFTER, _BEHIND_POLLS * self._interval)
+        for f in figures.feeds:
+            where = f"tenant {f.tenant} {f.content_type}"
+            if f.last_listed is None:
+                return f"{where} was never listed"
+            if figures.at - f.last_listed > limit:
+                return f"{where} was last listed at {_second(f.last_listed)}"
+            if f.waiting_since and figures.at - f.waiting_since > limit:
+                return f"{where} has blob {f.oldest!r} not landed since {_second(f.waiting_since)}"
+        return None
+
+
+def _look(tenant: _Tenant, summary: Summary, now: datetime) -> list[FeedFigures]:
+    entries = list(tenant.ledger.entries_after(tenant.seen))
+    tenant.seen += len(entries)
+    add_entries(summary, entries)
+    _note_lags(tenant, entries, now)
+    with tenant.ledger.lock:  # others add entries meanwhile
+        state = tenant.ledger.state
+        tenant.waiting = {i: min(now, tenant.waiting.get(i, now)) for i in state.unsettled}
+        return [_feed(feed, tenant, state, now) for feed in tenant.feeds]
+
+
+def _note_lags(tenant: _Tenant, entries: list[Entry], now: datetime) -> None:
+    for entry in entries:
+        lags = tenant.lags.setdefault(getattr(entry, "content_type", ""), deque())
+        if not isinstance(entry, Listing):
+            lags.extend((entry.at, (entry.at - b.created).total_seconds()) for b in entry.blobs if b.status == LANDED)
+    for lags in tenant.lags.values():
+        while lags and lags[0][0] < now - LAG_OVER:
+            lags.popleft()
+
+
+def _feed(feed: Feed, tenant: _Tenant, state: State, now: datetime) -> FeedFigures:
+    name = feed.connection.tenant_id
+    found = FeedFigures(name, feed.content_type, *_listed(feed, state, now))
+    waiting = [(i, state.blobs[i]) for i in state.unsettled if state.blobs[i].content_type == feed.content_type]
+    found.backlog_blobs = len(waiting)
+    found.failed_blobs = sum(b.status in (FAILED, REJECTED) for _, b in waiting)
+    if waiting:
+        found.oldest, blob = min(waiting, key=lambda w: (w[1].created, w[0]))
+        found.oldest_created = blob.created
+        found.oldest_expires = blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
+        found.waiting_since = min(tenant.waiting[i] for i, _ in waiting)
+    if lags := sorted(lag for _, lag in tenant.lags.get(feed.content_type, ())):
+        found.lag_p50_s, found.lag_p95_s = quantile(lags, 0.5), quantile(lags, 0.95)
+    return found
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Gives the smallest of sorted values that at least this part of them does not exceed."""
+    return values[max(0, -int(-part * len(values) // 1) - 1)]
+
+
+def _listed(feed: Feed, state: State, now: datetime) -> tuple[datetime, datetime | None]:
+    """Gives the instant up to which a feed was listed without a hole, and when it was listed last."""
+    start = max(feed.time_range.start, oldest_listable(now))
+    up_to, last = now, None
+    for tick in range(tick_of(now), tick_of(start) - 1, -1):
+        stretch = tick_range(tick)
+        known = state.slices.get((feed.content_type, stretch.start))
+        if known is None or known.outcome == UNLISTED:
+            up_to = stretch.start
+        elif known.outcome != LOST:
+            last = max(last or known.at, known.at)
+            if known.at < stretch.end:
+                up_to = min(up_to, max(known.at, stretch.start)) if up_to > known.at else up_to
+    return max(start, up_to), last
+
+
+def _second(time: datetime) -> str:
+    return format_utc(time.replace(microsecond=0))
+
+
+def to_json(figures: Figures) -> dict[str, object]:
+    """Gives figures as one JSON object; counts are since the start of the stream."""
+    blobs: Counter[str] = figures.summary.blobs
+    lag = worst_lag(figures)
+    expires = min((f.oldest_expires for f in figures.feeds if f.oldest_expires), default=None)
+    return {
+        "at": format_utc(figures.at),
+        "blobs": dict(blobs),
+        "records": figures.summary.records,
+        "rows": sum(figures.summary.rows.values()),
+        "backlog_blobs": figures.backlog_blobs,
+        "backlog_hours": round(figures.backlog_s / 3600, 2),
+        "oldest_unfetched_expires": format_utc(expires) if expires else None,
+        "lag_p50_s": lag[0],
+        "lag_p95_s": lag[1],
+        "quota_used": {t: round(q, 3) for t, q in figures.quota.items()} if figures.quota is not None else None,
+    }
+
+
+def worst_lag(figures: Figures) -> tuple[float | None, float | None]:
+    """Gives the largest p50 and p95 of the feeds, in whole seconds."""
+    p50 = [f.lag_p50_s for f in figures.feeds if f.lag_p50_s is not None]
+    p95 = [f.lag_p95_s for f in figures.feeds if f.lag_p95_s is not None]
+    return (round(max(p50)) if p50 else None), (round(max(p95)) if p95 else None)
+
+
+def line(figures: Figures) -> str:
+    """Gives figures as one line for a terminal."""
+    p50, p95 = worst_lag(figures)
+    lag = f"lag p50 {p50} s p95 {p95} s" if p50 is not None else "lag -"
+    parts = [
+        f"{figures.at:%H:%M:%S} UTC",
+        f"blobs {figures.summary.blobs[LANDED]:,}",
+        f"rows {sum(figures.summary.rows.values()):,}",
+        f"backlog {figures.backlog_blobs:,} blobs, {figures.backlog_s / 3600:.1f} h",
+        lag,
+    ]
+    if figures.quota:
+        parts.append(f"quota {100 * max(figures.quota.values()):.0f} %")
+    if failed := sum(f.failed_blobs for f in figures.feeds):
+        parts.append(f"failed {failed:,}")
+    return "  ".join(parts)
