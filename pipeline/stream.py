@@ -96,7 +96,8 @@ def run(
             stream.summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
             print(f"auditlake: started subscriptions: {stream.summary.subscribed[-1]}", file=sys.stderr)
         for failure in plan.failures:
-            stream.say(f"{failure.tenant} {failure.content_type or ''}".strip() + f": {failure.message}")
+            where = f"{failure.tenant} {failure.content_type or ''}".strip()
+            stream.say(where, f"{where}: {failure.message}")
     stream.watch = watch = Watch(follows, stream.summary, is_here=is_in_process(options))
     with _stopped_by_signals(stream.stop), serving(watch, args.metrics_port) as address:
         if address:
@@ -186,7 +187,7 @@ class _Stream:
                 is_all = self._round(poll)
                 failures = 0
             except _MAY_PASS as error:
-                self.say(_sentence(error))
+                self.say(type(error).__name__, _sentence(error))
                 failures, is_all = failures + 1, True
             if not is_all:
                 continue
@@ -211,7 +212,7 @@ class _Stream:
             self._said.clear()
         for where, cause in failures.items():
             if cause:
-                self.say(f"{where}: {cause}")
+                self.say(where, f"{where}: {cause}")
         figures = self._report()
         pending = figures.backlog_blobs - sum(f.failed_blobs for f in figures.feeds)
         return not pending or self.summary.blobs.total() == before
@@ -233,7 +234,7 @@ class _Stream:
             except JobError as error:
                 if not self.watch.look().summary.blobs and not failures:
                     raise  # it never worked: an option is wrong, or the runner away
-                self.say(str(error))
+                self.say("job", str(error))
             else:
                 return
             failures += 1
@@ -265,10 +266,10 @@ class _Stream:
             sys.stderr.flush()
         return figures
 
-    def say(self, sentence: str) -> None:
-        """Says what is wrong, once until all is well again."""
-        if sentence not in self._said:
-            self._said.add(sentence)
+    def say(self, what: str, sentence: str) -> None:
+        """Says what is wrong with something, once until all is well again."""
+        if what not in self._said:
+            self._said.add(what)
             print(f"auditlake: {sentence}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -284,7 +285,7 @@ class _Stream:
                     self.summary, connection.name, find_gaps(connection.tenant_id, state, figures.at), asked, figures.at
                 )
         except LakeError as error:
-            self.say(str(error))
+            self.say("closing", str(error))
         told = json.dumps(summary_to_json(self.summary)) if self.json_output else describe(self.summary)
         print(told, file=self.out)
 

@@ -37,12 +37,17 @@ def auditlake(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
-def auditlake_here(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command in this process, which saves its start, and forgets what it held in memory as a new one would."""
+def forget() -> None:
+    """Drops what this process holds in memory, as its end would."""
     for transport in _TRANSPORTS.values():
         transport.close()
     for cache in (_CLIENTS, _GOVERNORS, _TRANSPORTS, _LAKES, _RECALLS):
         cache.clear()
+
+
+def auditlake_here(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in this process, which saves its start, and forgets what it held in memory as a new one would."""
+    forget()
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)

@@ -107,7 +107,7 @@ class _OpenFollowFn(_FollowFn):
             tracker.defer_remainder(_whole_seconds(wait))
             return
         # Polls that were missed are skipped. Where a clock was set back, the next position stands for the poll of now.
-        due = min(max(position.start, poll_of(now, follow.interval)), position.stop - 1)
+        due = max(position.start, min(poll_of(now, follow.interval), position.stop - 1))
         if not tracker.try_claim(due):
             return
         yield from self._poll(follow, watermark, IN_FLIGHT)
@@ -199,5 +199,5 @@ def _aged_out(feed: Feed, recall: Recall, state: State, oldest: datetime, now: d
 
 
 def _whole_seconds(wait: timedelta) -> Duration:
-    """Rounds up: Flink cuts delays to whole seconds, and would wake early."""
-    return Duration(seconds=ceil(wait.total_seconds()))
+    """Rounds up by more than a second: Flink cuts what is left of a delay to whole ones, and would wake early."""
+    return Duration(seconds=ceil(wait.total_seconds()) + 1)
