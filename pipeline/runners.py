@@ -160,6 +160,17 @@ def start_graph(p: beam.Pipeline) -> PipelineResult:
     return result
 
 
+def job_state(p: beam.Pipeline, result: PipelineResult) -> str:
+    """Asks the runner how a job stands.
+
+    Raises:
+      JobError: The runner could not be reached.
+    """
+    with _told(p):
+        state = result.state
+    return str(state)
+
+
 def cancel(result: PipelineResult) -> None:
     """Ends a job, and waits until it has ended or the runner no longer answers."""
     with suppress(grpc.RpcError, RuntimeError):

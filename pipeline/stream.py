@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TextIO
 from uuid import uuid4
 
+from apache_beam import Pipeline
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from lake.gaps import find_gaps
@@ -38,6 +39,7 @@ from pipeline.runners import (
     cancel,
     is_in_process,
     is_waited_for,
+    job_state,
     new_pipeline,
     run_graph,
     start_graph,
@@ -230,9 +232,9 @@ class _Stream:
                 if not is_waited_for(p.options):
                     print(f"submitted; auditlake status --lake {self.summary.lake} tells how far it is", file=self.out)
                     return
-                self._watch_job(result)
+                self._watch_job(p, result)
             except JobError as error:
-                if not self.watch.look().summary.blobs and not failures:
+                if not self.watch.look().summary.slices and not failures:
                     raise  # it never worked: an option is wrong, or the runner away
                 self.say("job", str(error))
             else:
@@ -240,22 +242,22 @@ class _Stream:
             failures += 1
             self.pause(self.stop, min(_LONGEST_REST, timedelta(seconds=2 ** min(failures, 10))).total_seconds())
 
-    def _watch_job(self, result: PipelineResult) -> None:
+    def _watch_job(self, p: Pipeline, result: PipelineResult) -> None:
         """Reports until the job is to be stopped, or has come to its end.
 
         Raises:
           JobError: It has come to another end.
         """
         reported = self.watch.now()
-        while not PipelineState.is_terminal(result.state):
+        while not PipelineState.is_terminal(state := job_state(p, result)):
             if self.stop.wait(_LOOK_EVERY_S):
                 cancel(result)
                 return
             if abs(self.watch.now() - reported) >= _REPORT_EVERY:
                 reported = self.watch.now()
                 self._report()
-        if result.state != PipelineState.DONE:
-            raise JobError(f"the job ended as {result.state}; its runner's log says why")
+        if state != PipelineState.DONE:
+            raise JobError(f"the job ended as {state}; its runner's log says why")
 
     def _report(self) -> Figures:
         figures = self.watch.look()

@@ -6,6 +6,7 @@ Follow ── poll ── claim ── list the slices that are due ── name 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -19,6 +20,7 @@ from apache_beam.utils.timestamp import Duration
 from lake.entries import LISTED, LOST, Slice, State
 from lake.gaps import listed_ranges, without
 from o365.clients import client_for
+from o365.errors import ActivityError
 from schemas.times import TimeRange
 from transforms.elements import ContentUnit, Feed, Follow
 from transforms.grid import tick_of, tick_range
@@ -116,7 +118,7 @@ class _OpenFollowFn(_FollowFn):
             tracker.defer_remainder(_whole_seconds(min(max(wait, timedelta(0)), follow.interval)))
 
     def _now(self, follow: Follow) -> datetime:
-        return self._clock() if self._clock else client_for(follow.feed.connection).now()
+        return self._clock() if self._clock else _service_time(follow.feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +144,48 @@ def poll(follow: Follow, in_flight: timedelta, clock: Callable[[], datetime] | N
     Raises:
       LakeError: The ledger cannot be read or written; nothing is handed on.
     """
-    feed, recall, lister = follow.feed, recall_of(follow.feed), Lister(follow.feed, clock)
+    feed, recall = follow.feed, recall_of(follow.feed)
+    _service_time(feed)
+    lister = Lister(feed, clock)
     state, now = lister.state, lister.now()
-    oldest = max(oldest_listable(now), tick_range(tick_of(feed.time_range.start)).start)
+    first = tick_range(tick_of(feed.time_range.start)).start
     if not recall.is_resting(now):
-        due = [t for t in _ticks(oldest, now) if recall.is_due(t, state.slices.get((feed.content_type, t.start)), now)]
-        for first in range(0, len(due), LISTINGS_AT_ONCE):
-            lister.list_stretches(due[first : first + LISTINGS_AT_ONCE])
+        due = [
+            t
+            for t in _ticks(max(oldest_listable(now), first), now)
+            if recall.is_due(t, state.slices.get((feed.content_type, t.start)), now)
+        ]
+        for n in range(0, len(due), LISTINGS_AT_ONCE):
+            lister.list_stretches(due[n : n + LISTINGS_AT_ONCE])
         recall.note_listing(lister.failure, now, follow.interval)
     listed = [s for s in lister.slices if s.outcome == LISTED]
     failed = len(lister.slices) - len(listed)
-    lister.slices += _aged_out(feed, recall, state, oldest, now)
+    reached = first
     blobs = {b.content_id: b for b in (*(b for known in lister.known.values() for b in known), *lister.blobs)}
+    if listed:
+        # Only where the service has told its time: a machine's clock must not make anything lost or settled.
+        oldest = max(oldest_listable(lister.now()), first)
+        lister.slices += _aged_out(feed, recall, state, oldest, lister.now())
+        recall.aged_up_to = oldest
+        recall.forget(state, oldest)
     if not all(b.content_id in state.blobs for b in lister.blobs) or any(
         _is_news(s, state, feed.content_type) for s in lister.slices
     ):
         lister.record()
-    recall.looked.update({s.start: s.at for s in listed})
-    recall.aged_up_to = oldest
-    recall.forget(state, oldest)
+    if listed:
+        recall.looked.update({s.start: s.at for s in listed})
+        reached = settled_up_to(state, feed.content_type, oldest, lister.now())
     units = list(units_of(feed, recall.choose(blobs.values(), state, now, in_flight)))
-    reached = settled_up_to(state, feed.content_type, oldest, now)
     return Polled(units, reached, len(listed), failed, sum(s.blobs for s in listed), len(blobs))
+
+
+def _service_time(feed: Feed) -> datetime:
+    """Gives the service's time, and asks for it first where it has not told any: a worker's own clock may be wrong."""
+    client = client_for(feed.connection)
+    if not client.counts().requests:
+        with suppress(ActivityError):  # its refusals tell the time as well
+            client.list_subscriptions(deadline_s=feed.deadline_s)
+    return client.now()
 
 
 def _ticks(oldest: datetime, now: datetime) -> list[TimeRange]:
