@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 
-from lake.entries import FAILED, LANDED, LOST, REJECTED, UNLISTED, Entry, Listing, State
+from lake.entries import FAILED, LANDED, LOST, REJECTED, UNLISTED, BlobState, Entry, Listing, State
 from lake.ledger import Ledger
 from lake.tenant import open_tenant
 from o365.clients import client_for
@@ -144,7 +144,9 @@ def _look(tenant: _Tenant, summary: Summary, now: datetime) -> list[FeedFigures]
     _note_lags(tenant, entries, now)
     with tenant.ledger.lock:  # others add entries meanwhile
         state = tenant.ledger.state
-        tenant.waiting = {i: min(now, tenant.waiting.get(i, now)) for i in state.unsettled}
+        # What was kept unreadable and has expired is not waited for any more.
+        waiting = [i for i in state.unsettled if not (state.blobs[i].kept and _expiration(state.blobs[i]) < now)]
+        tenant.waiting = {i: min(now, tenant.waiting.get(i, now)) for i in waiting}
         return [_feed(feed, tenant, state, now) for feed in tenant.feeds]
 
 
@@ -161,17 +163,21 @@ def _note_lags(tenant: _Tenant, entries: list[Entry], now: datetime) -> None:
 def _feed(feed: Feed, tenant: _Tenant, state: State, now: datetime) -> FeedFigures:
     name = feed.connection.tenant_id
     found = FeedFigures(name, feed.content_type, *_listed(feed, state, now))
-    waiting = [(i, state.blobs[i]) for i in state.unsettled if state.blobs[i].content_type == feed.content_type]
+    waiting = [(i, state.blobs[i]) for i in tenant.waiting if state.blobs[i].content_type == feed.content_type]
     found.backlog_blobs = len(waiting)
     found.failed_blobs = sum(b.status in (FAILED, REJECTED) for _, b in waiting)
     if waiting:
         found.oldest, blob = min(waiting, key=lambda w: (w[1].created, w[0]))
         found.oldest_created = blob.created
-        found.oldest_expires = blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
+        found.oldest_expires = _expiration(blob)
         found.waiting_since = min(tenant.waiting[i] for i, _ in waiting)
     if lags := sorted(lag for _, lag in tenant.lags.get(feed.content_type, ())):
         found.lag_p50_s, found.lag_p95_s = quantile(lags, 0.5), quantile(lags, 0.95)
     return found
+
+
+def _expiration(blob: BlobState) -> datetime:
+    return blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
 
 
 def quantile(values: Sequence[float], part: float) -> float:

@@ -151,3 +151,16 @@ def test_feed_that_is_listed_no_more_is_behind() -> None:
 def test_line_for_a_terminal_names_what_a_person_watches() -> None:
     shown = watch.line(full())
     assert "backlog 2 blobs, 1.0 h  lag p50 12 s p95 40 s  quota 25 %  failed 1" in shown
+
+
+def test_body_that_stayed_unreadable_until_it_expired_is_not_waited_for(tmp_path: Path) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text('[[fault]]\nwhat = "wrong_shape"\nwhere = "blob"\n')
+    words = ("--content-types", "Audit.Exchange", "--json", "--polls", "1")
+    with running(count=0, clock=Clock(START), faults=script) as emu:
+        add_blob(emu.tenants[0], 1, START - MINUTE)
+        first = stream_here(emu, tmp_path / "lake", *words)
+        emu.clock.advance(timedelta(days=8).total_seconds())
+        later = stream_here(emu, tmp_path / "lake", *words)
+    waiting = [json.loads(done.stdout.splitlines()[0])["backlog_blobs"] for done in (first, later)]
+    assert waiting == [1, 0]
