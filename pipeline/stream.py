@@ -60,6 +60,7 @@ _LONGEST_REST = timedelta(minutes=5)
 _REPORT_EVERY = timedelta(minutes=1)
 _LOOK_EVERY_S = 1.0
 _INTERVAL = regex(r"(\d{1,5})(s|m)")
+_ENDED_BY_OTHERS = (PipelineState.CANCELLED, PipelineState.DRAINED, PipelineState.UPDATED)
 _CLEAR = "\r\x1b[K"
 _MAY_PASS = (LakeError, ActivityError, OSError, RuntimeError)
 Pause = Callable[[Event, float], object]
@@ -243,10 +244,10 @@ class _Stream:
             self.pause(self.stop, min(_LONGEST_REST, timedelta(seconds=2 ** min(failures, 10))).total_seconds())
 
     def _watch_job(self, p: Pipeline, result: PipelineResult) -> None:
-        """Reports until the job is to be stopped, or has come to its end.
+        """Reports until the job is to be stopped, or has come to its end, or was ended by somebody else.
 
         Raises:
-          JobError: It has come to another end.
+          JobError: It has failed.
         """
         reported = self.watch.now()
         while not PipelineState.is_terminal(state := job_state(p, result)):
@@ -256,7 +257,9 @@ class _Stream:
             if abs(self.watch.now() - reported) >= _REPORT_EVERY:
                 reported = self.watch.now()
                 self._report()
-        if state != PipelineState.DONE:
+        if state in _ENDED_BY_OTHERS:
+            self.say("job", f"the job was ended by somebody else: {state}")
+        elif state != PipelineState.DONE:
             raise JobError(f"the job ended as {state}; its runner's log says why")
 
     def _report(self) -> Figures:

@@ -1,0 +1,68 @@
+"""The open form on a Flink cluster: a streaming job with checkpoints."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment, rows, succeed
+from tests.runners.conftest import RECORDS, Flink
+from tests.runners.landed import entries
+from tests.runners.processes import sdk_workers, wait_for
+from tests.test_settling import add_blob
+
+pytestmark = pytest.mark.xdist_group("flink")
+CHECKPOINTS = (
+    "--checkpointing_interval=3000",
+    "--max_bundle_time_mills=200",
+    "--finish_bundle_before_checkpointing",
+    "--max_bundle_size=10",
+)
+
+
+def stream(flink: Flink, lake: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pipeline", "stream", "--lake", str(lake), "--poll-interval", "2s"]
+    command += [*flink.cluster.words, *CHECKPOINTS, *more]
+    env = environment(flink.emu)
+    return subprocess.Popen(
+        command, env=env, cwd=lake.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def has_landed(lake: Path, content_id: str) -> bool:
+    outcome = f'"content_id":"{content_id}"'
+    return any(
+        outcome in text and '"status":"landed"' in text
+        for text in (entry.read_text() for entry in sorted(lake.glob("_ledger/*/entries/*.json"))[-5:])
+    )
+
+
+def test_stream_on_flink_goes_on_after_a_dead_worker_and_from_a_savepoint(flink: Flink, tmp_path: Path) -> None:
+    lake, tenant = tmp_path / "lake", flink.emu.tenants[0]
+    with stream(flink, lake) as run:
+        wait_for("files", lambda: len(list(lake.glob("audit/**/*.parquet"))) > 3 or run.poll() is not None)
+        assert run.poll() is None, run.communicate()
+        os.kill(next(w for m in flink.cluster.task_managers for w in sdk_workers(m.pid)), signal.SIGKILL)
+        before = entries(lake)
+        wait_for("more entries", lambda: entries(lake) > before or run.poll() is not None)
+        run.kill()  # the job goes on without it
+        run.communicate()
+    (job,) = flink.cluster.running_jobs()
+    savepoint = flink.cluster.savepoint_and_cancel(job)
+    content_id = add_blob(tenant, 999_999, datetime.now(UTC))
+    try:
+        with stream(flink, lake, f"--savepoint_path={savepoint}") as run:
+            wait_for("the new blob", lambda: has_landed(lake, content_id) or run.poll() is not None)
+            run.send_signal(signal.SIGTERM)
+            _, said = run.communicate(timeout=120)
+            assert run.returncode == 0, said
+    finally:  # other tests use the same service
+        tenant.blobs["Audit.Exchange"].remove(tenant.by_id.pop(content_id))
+    wait_for("the end of the job", lambda: flink.cluster.running_jobs() == [])
+    counted = rows(lake, "select count(*) as n, count(distinct Id) as ids from audit")
+    assert counted == [{"n": RECORDS + 1, "ids": RECORDS + 1}]
+    succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
