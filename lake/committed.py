@@ -126,6 +126,23 @@ def read_wherever(storage: Storage, ref: FileRef, read: Callable[[str], T]) -> T
     raise GoneError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")
 
 
+def read_steadily(states: Callable[[], dict[str, State]], read: Callable[[dict[str, State]], T]) -> T:
+    """Reads a lake by what its ledgers say, and again by what they say then where files were replaced meanwhile.
+
+    Raises:
+      GoneError: A file is not there, though the ledger names it yet.
+    """
+    found = states()
+    while True:
+        try:
+            return read(found)
+        except GoneError:
+            newer = states()
+            if {t: s.version for t, s in newer.items()} == {t: s.version for t, s in found.items()}:
+                raise
+            found = newer
+
+
 def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
     """Reads a committed file, published or not.
 

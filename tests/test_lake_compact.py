@@ -1,5 +1,6 @@
 """Compaction: few files in the place of many, with the same rows, whoever else is at work."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,16 +12,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake import layout, merge
+from lake.committed import GoneError, read_rows_of
 from lake.compact import Compaction, compact, compact_tenant, find_piles
+from lake.drift import drift
 from lake.entries import FileRef, Rewrite
 from lake.export import export
-from lake.storage import open_storage
+from lake.ids import keys_of
+from lake.query import LakeViews, QueryError, run_query
+from lake.storage import Storage, open_storage
 from lake.tenant import TenantLake
 from lake.verify import verify
-from tests.lake_records import TENANT, body, land, new_lake, record, storage_at
+from tests.lake_records import TENANT, blob, body, guid, land, list_blobs, new_lake, record, storage_at, unit_of
 
 LATER = datetime(2026, 12, 1, tzinfo=UTC)
 NOTHING = timedelta()
+
+
+class Future(datetime):
+    """A clock by which all that was committed is old."""
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        return datetime(2040, 1, 1, tzinfo=UTC)
+
+
+class Past(datetime):
+    """A clock that says what no service still holds."""
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        return datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -44,6 +65,7 @@ def run(lake: TenantLake, now: datetime = LATER) -> Compaction:
 
 
 def sound(lake: TenantLake) -> None:
+    lake.ledger.refresh()
     assert verify(lake.storage).problems == []
     assert list(lake.storage.list(layout.STAGING)) == []
     assert published(lake) == sorted(k for k in lake.ledger.state.files if layout.partition_of(k))
@@ -243,3 +265,198 @@ def test_file_that_its_collector_has_not_yet_published_is_left_to_it(lake: Tenan
     assert new_lake(lake.storage).storage.get(ref.key)
     assert run(lake).days == 1
     sound(lake)
+
+
+def test_collector_that_knew_the_old_files_still_tells_duplicates_from_conflicts(lake: TenantLake) -> None:
+    older = new_lake(open_storage(lake.storage.uri))
+    older.committed.cover(older.ledger, [])
+    run(lake)
+    again = [record(1, Odd=1), record(5, Odd=7), record(3, Odd=3), record(7)]
+    moved = record(4, Odd=4) | {"CreationTime": "2026-11-25T00:00:00"}  # its first one stands in another partition
+    found = land(older, {"d": body([*again, moved])})
+    assert found is not None
+    (d,) = found.blobs
+    assert (d.records, d.rows, d.duplicates, d.conflicts) == (5, 1, 2, 2)
+    sound(older)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_repeat_of_a_row_whose_file_was_replaced_since_it_was_noticed_is_compared(
+    lake: TenantLake, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    monkeypatch.setattr("lake.stage.CHUNK_RECORDS", 1)  # a record is noticed when it is added, and compared later
+    if old:
+        monkeypatch.setattr("lake.committed.datetime", Future)
+    list_blobs(lake, [blob("d")])
+    moved = record(4, Odd=4) | {"CreationTime": "2026-11-21T00:00:00"}
+    mine = new_lake(open_storage(lake.storage.uri))
+    unit = unit_of(mine, {"d": body([record(1, Odd=1), record(5, Odd=7), moved, record(7)])})
+    run(lake)
+    entry = unit.commit()
+    assert entry is not None
+    (d,) = entry.blobs
+    assert (d.records, d.rows, d.duplicates, d.conflicts) == (4, 1, 1, 2)
+    sound(lake)
+
+
+def test_file_that_is_lost_is_not_taken_for_replaced(lake: TenantLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lake.stage.CHUNK_RECORDS", 1)
+    unit = unit_of(lake, {"d": body([record(1)])})
+    for key in published(lake):
+        lake.storage.delete(key)
+    with pytest.raises(GoneError, match="restore it"):
+        unit.commit()
+
+
+def test_collector_whose_staged_rows_meet_a_compaction_drops_what_others_have(lake: TenantLake) -> None:
+    list_blobs(lake, [blob("d")])
+    mine = unit_of(new_lake(open_storage(lake.storage.uri)), {"d": body([record(1, Odd=8), record(8), record(7)])})
+    mine._stage.flush()
+    land(lake, {"e": body([record(8), record(7, UserId="x")])})
+    run(lake)
+    entry = mine.commit()
+    assert entry is not None
+    (d,) = entry.blobs
+    assert (d.rows, d.duplicates, d.conflicts) == (0, 1, 2)
+    sound(lake)
+
+
+def test_collector_in_the_process_that_compacts_keeps_knowing_its_ids(lake: TenantLake) -> None:
+    land(new_lake(open_storage(lake.storage.uri)), {"d": body([record(6)])})
+    run(lake)
+    found = land(lake, {"e": body([record(n, Odd=n) for n in (1, 2, 3, 4, 5, 9, 12, 13, 14)] + [record(6)])})
+    assert found is not None
+    assert (found.blobs[0].duplicates, found.blobs[0].conflicts) == (10, 0)
+    sound(lake)
+
+
+def test_old_rows_in_a_new_file_are_read_only_for_repeats_of_their_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = new_lake(storage_at(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("lake.landing.datetime", Past)
+        land(lake, {"a": body([record(1)])})
+        land(lake, {"b": body([record(2)])})
+    run(lake)
+    later = new_lake(lake.storage)
+    opened: list[str] = []
+    read = later.storage.open
+
+    def watched(key: str) -> pa.NativeFile:
+        opened.append(key)
+        return read(key)
+
+    later.storage.open = watched  # type: ignore[method-assign]
+    land(later, {"c": body([record(11)])})
+    assert opened == []
+    land(later, {"d": body([record(1)])})
+    assert opened
+    sound(later)
+
+
+def test_repeats_read_only_the_row_groups_that_hold_them(lake: TenantLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "ROW_GROUP_ROWS", 2)
+    run(lake)
+    (ref,) = [f.ref for f in lake.ledger.state.files.values() if "date=2026-11-20" in f.ref.key]
+    keys = keys_of(pa.array([guid(2), guid(77)]))
+    assert read_rows_of(lake.storage, ref, keys)["Id"].to_pylist() == [guid(2)]
+
+
+class Interrupted:
+    """A local lake on which something happens before the n-th file of rows is read."""
+
+    def __init__(self, inner: Storage, at: int, happen: Callable[[], object]) -> None:
+        self._inner = inner
+        self._at = at
+        self._happen = happen
+        self.uri = inner.uri
+        self.list, self.folders = inner.list, inner.folders
+
+    def _read(self, key: str) -> None:
+        if key.startswith(layout.AUDIT):
+            self._at -= 1
+            if self._at == 0:
+                self._happen()
+
+    def get(self, key: str) -> bytes:
+        self._read(key)
+        return self._inner.get(key)
+
+    def open(self, key: str) -> pa.NativeFile:
+        self._read(key)
+        return self._inner.open(key)
+
+
+@pytest.fixture(params=range(1, 7))
+def compacted_meanwhile(lake: TenantLake, request: pytest.FixtureRequest) -> Storage:
+    happened: list[Compaction] = []
+    return Interrupted(lake.storage, request.param, lambda: happened or happened.append(run(lake)))  # type: ignore[return-value]
+
+
+def test_verify_follows_a_compaction_that_goes_on_while_it_reads(
+    lake: TenantLake, compacted_meanwhile: Storage
+) -> None:
+    found = verify(compacted_meanwhile)
+    assert found.problems == []
+    assert len(published(lake)) == 2
+    assert [f.rows for f in found.feeds] == [9]
+    assert found.files in (2, 6)
+
+
+def test_export_gives_every_record_once_while_a_compaction_goes_on(
+    lake: TenantLake, compacted_meanwhile: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lake.export.BATCH_ROWS", 1)
+    before = rows(lake)
+    assert sorted(export(compacted_meanwhile)) == before
+    assert len(published(lake)) == 2
+
+
+def test_drift_finds_its_examples_while_a_compaction_goes_on(lake: TenantLake, compacted_meanwhile: Storage) -> None:
+    (one,) = [d for d in drift(compacted_meanwhile) if d.member == "Odd"]
+    assert (one.count, one.example) == (9, "9")
+
+
+def test_query_sees_every_row_once_while_files_are_replaced(lake: TenantLake) -> None:
+    views = LakeViews(lake.storage)
+    run(lake)
+    sql = "select count(*)::int as n, count(distinct Id)::int as ids from audit"
+    assert [b.to_pylist() for b in views.answer(sql).batches] == [[{"n": 9, "ids": 9}]]
+
+
+def test_query_whose_answer_is_under_way_says_that_files_were_replaced(
+    lake: TenantLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = LakeViews(lake.storage)
+    answer = views.answer("select Id from audit")
+    failing = views._rest(iter_failing())
+    assert len(list(answer.batches)) >= 1
+    run(lake)
+    with pytest.raises(QueryError, match="compaction has replaced files while the answer was read: ask again"):
+        list(failing)
+    with pytest.raises(QueryError, match="went away"):
+        list(views._rest(iter_failing()))
+
+
+def iter_failing() -> Iterator[pa.RecordBatch]:
+    yield from ()
+    raise QueryError("a file went away")
+
+
+def test_query_between_commit_and_publication_and_removal_is_exact(lake: TenantLake) -> None:
+    sql = "select count(*)::int as n, count(distinct Id)::int as ids from audit"
+    seen = []
+
+    def look(step: Callable[..., None]) -> Callable[..., None]:
+        def looking(*keys: str) -> None:
+            seen.append([b.to_pylist() for b in run_query(open_storage(lake.storage.uri), sql).batches])
+            step(*keys)
+
+        return looking
+
+    lake.storage.move = look(lake.storage.move)  # type: ignore[method-assign]
+    lake.storage.delete = look(lake.storage.delete)  # type: ignore[method-assign]
+    run(lake)
+    assert len(seen) == 2 * (1 + 3 + 1)
+    assert seen == [[[{"n": 9, "ids": 9}]]] * len(seen)
