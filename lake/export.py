@@ -85,7 +85,7 @@ def _rows_of_day(
     """Yields the rows of a day of a table, each once, also where others replace its files meanwhile."""
     given = IdSet()
     while True:
-        version, seen = ledger.state.version, []
+        seen = []
         try:
             for batch, keys in chain.from_iterable(_batches(storage, ref) for ref in refs):
                 seen.append(keys)
@@ -93,9 +93,10 @@ def _rows_of_day(
                 yield batch.filter(pa.array(~again)) if again.any() else batch
         except GoneError:
             ledger.refresh()
-            if ledger.state.version == version:
+            newer = _by_partition(ledger.state)[partition]
+            if newer == refs:
                 raise
-            refs = _by_partition(ledger.state)[partition]
+            refs = newer
             for keys in seen:
                 given.add(keys)
         else:

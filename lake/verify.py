@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count as numbers
 
 import msgspec
 
@@ -149,7 +149,7 @@ def _is_there(storage: Storage, key: str) -> bool:
 def _removed_after(storage: Storage, tenant: str, number: int) -> set[str]:
     """Gives the files that were put out of the ledger after an entry."""
     found: set[str] = set()
-    for later in count(number + 1):
+    for later in numbers(number + 1):
         try:
             entry = decode_entry(storage.get(layout.entry(tenant, later)))
         except (FileNotFoundError, msgspec.MsgspecError):
