@@ -59,7 +59,8 @@ class TenantLake:
             self.storage.move(ref.staged, ref.key)
         except LakeError:
             self.ledger.refresh()
-            if ref.key in self.ledger.state.files:
+            state = self.ledger.state
+            if ref.key in state.files or all(file.ref.key != ref.key for file in state.added):
                 raise
 
     def _finish_removal(self, key: str) -> bool:

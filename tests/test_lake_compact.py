@@ -460,3 +460,34 @@ def test_query_between_commit_and_publication_and_removal_is_exact(lake: TenantL
     run(lake)
     assert len(seen) == 2 * (1 + 3 + 1)
     assert seen == [[[{"n": 9, "ids": 9}]]] * len(seen)
+
+
+def test_collector_that_publishes_late_meets_that_its_file_was_published_and_replaced(lake: TenantLake) -> None:
+    slow = new_lake(open_storage(lake.storage.uri))
+    move = slow.storage.move
+
+    def overtaken(source: str, target: str) -> None:
+        assert run(new_lake(open_storage(lake.storage.uri))).days == 2  # publishes it first
+        move(source, target)
+
+    slow.storage.move = overtaken  # type: ignore[method-assign]
+    assert land(slow, {"d": body([record(7)])}) is not None
+    slow.storage.move = move  # type: ignore[method-assign]
+    assert land(slow, {"e": body([record(8), record(7)])}) is not None
+    assert len(rows(lake)) == 11
+    sound(lake)
+
+
+def test_file_that_a_start_gives_back_its_name_after_it_was_replaced_is_removed(lake: TenantLake) -> None:
+    ref = next(f.ref for f in lake.ledger.state.files.values() if "date=2026-11-20" in f.ref.key)
+    lake.storage.put(ref.staged, lake.storage.get(ref.key))  # as on an object store between copy and delete
+    late = TenantLake(open_storage(lake.storage.uri), TENANT)
+    move = late.storage.move
+
+    def overtaken(source: str, target: str) -> None:
+        assert run(lake).days == 2
+        move(source, target)
+
+    late.storage.move = overtaken  # type: ignore[method-assign]
+    late.recover()
+    sound(lake)
