@@ -79,12 +79,19 @@ def find_piles(state: State, tenant: str, over_by: datetime) -> list[Pile]:
         where = layout.partition_of(file.ref.key)
         if where and where[1] == tenant and file.ref.size < TARGET_BYTES // 2 and file.ref.rows < TARGET_ROWS // 2:
             small[where[2], where[0]].append(file.ref)
-    last = over_by.astimezone(UTC).date().isoformat()
+    last = over_by.astimezone(UTC).date()
     return [
-        Pile(table, date.fromisoformat(day), files)
-        for (day, table), files in sorted(small.items())
-        if len(files) > 1 and day < last
+        Pile(table, day, files)
+        for (text, table), files in sorted(small.items())
+        if len(files) > 1 and (day := _day(text)) is not None and day < last
     ]
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None  # no landing gives a folder such a name
 
 
 def compact_tenant(

@@ -114,6 +114,12 @@ def test_large_files_are_left_alone(lake: TenantLake, monkeypatch: pytest.Monkey
     sound(lake)
 
 
+def test_folder_that_is_no_day_is_left_alone(lake: TenantLake) -> None:
+    refs = [FileRef(f"audit/table=dlp/tenant={TENANT}/date=2026-11-99/{n}.parquet", n, 1, 1, "") for n in "ab"]
+    lake.ledger.append(lambda _: Rewrite("r", LATER, "test", [], refs, [], []))
+    assert [p.day.day for p in find_piles(lake.ledger.state, TENANT, LATER)] == [20, 21]
+
+
 def test_day_that_takes_longer_than_the_budget_is_the_last(lake: TenantLake) -> None:
     found = compact_tenant(lake, "compact", LATER, NOTHING, budget_s=0)
     assert found == Compaction(later=2)
