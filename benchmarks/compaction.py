@@ -57,7 +57,7 @@ def run(work: Path, *, small: bool = False) -> dict[str, Any]:
     for name, land in (("stream", _land_stream), ("one day", _land_day)):
         storage = CountingStorage(work / name / "lake")
         lake = TenantLake(storage, blobs.TENANT)
-        land(lake, work / name, 8_000 if small else 50_000 if name == "stream" else 400_000)
+        land(lake, work / name, 8_000 if small else 20_000 if name == "stream" else 300_000)
         figures["cases"][name] = _measure(storage)
     return figures
 

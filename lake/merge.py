@@ -58,16 +58,18 @@ def merge(storage: Storage, table: str, refs: Sequence[FileRef]) -> Iterator[tup
       UnmergeableError: A file was changed, an Id stands twice, or a column has different types in different files.
     """
     files = _Files(storage)
-    parts, keys, schemas = [], [], []
+    parts, keys = [], []
+    schemas: list[pa.Schema] = []
     for ref in refs:
         file = files.open(ref)
         with _reading(ref):
-            rows = file.read(["CreationTime", "Id"])
+            rows = file.read(["CreationTime", "Id"], use_threads=False)
             keys.append(keys_of(rows["Id"].combine_chunks()))
             times = rows["CreationTime"].cast(pa.int64()).to_numpy()
         if len(rows) != ref.rows:
             raise UnmergeableError(f"{ref.key!r} holds {len(rows):,} rows, the ledger says {ref.rows:,}")
-        schemas.append(file.schema_arrow)
+        if file.schema_arrow not in schemas:
+            schemas.append(file.schema_arrow)
         sizes = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         parts.append(_Part(ref, times, [0, *np.cumsum(sizes).tolist()]))
     if (twice := sum(map(len, keys)) - len(np.unique(np.concatenate(keys)))) > 0:
@@ -121,7 +123,7 @@ def _rows_between(files: "_Files", part: _Part, schema: pa.Schema, start: int, e
     groups = [n for n, (a, b) in enumerate(pairwise(part.groups)) if chosen[a:b].any()]
     file = files.open(part.ref)
     with _reading(part.ref):
-        rows = file.read_row_groups(groups)
+        rows = file.read_row_groups(groups, use_threads=False)
         mask = np.concatenate([chosen[part.groups[n] : part.groups[n + 1]] for n in groups])
         if not mask.all():
             rows = rows.filter(pa.array(mask))
@@ -141,6 +143,8 @@ def _schema(table: str, refs: Sequence[FileRef], held: Sequence[pa.Schema]) -> p
 
 def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Gives rows all columns of a schema; those that they lack are null."""
+    if rows.schema.equals(schema):
+        return rows
     columns = [
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type) for f in schema
     ]
