@@ -1,13 +1,13 @@
-"""python -m benchmarks [landing|memory|wire] [--small]: measures, prints tables, and writes benchmarks/results/."""
+"""python -m benchmarks [NAME ...] [--small]: measures, prints tables, and writes benchmarks/results/."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import landing, memory, report, wire
+from benchmarks import compaction, landing, memory, report, wire
 
-TABLES = {"landing": landing, "memory": memory}
+TABLES = {"compaction": compaction, "landing": landing, "memory": memory}
 NAMES = (*TABLES, "wire")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.entries import BlobState, DriftState, FileState, SliceState, State
@@ -36,11 +37,12 @@ def _rows(state: State) -> Iterator[tuple[str, str, msgspec.Struct]]:
         yield "drift", msgspec.json.encode(what).decode(), seen
 
 
-def read(data: bytes, version: int) -> State:
-    """Decodes the state that `write` encoded; `version` is the number of the last entry in it."""
+def read(data: bytes, version: int, *, files_only: bool = False) -> State:
+    """Decodes the state that `write` encoded, or its files; `version` is the number of the last entry in it."""
     state = State()
     state.version = version
-    for row in pq.read_table(pa.BufferReader(data)).to_pylist():
+    chosen = pc.field("kind") == "file" if files_only else None
+    for row in pq.read_table(pa.BufferReader(data), filters=chosen).to_pylist():
         kind, key, fields = row["kind"], row["key"], row["fields"]
         if kind == "blob":
             blob = state.blobs[key] = msgspec.json.decode(fields, type=BlobState)

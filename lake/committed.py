@@ -1,7 +1,8 @@
 """The Ids of records that a tenant's lake already holds, read from its committed files as they are needed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -53,6 +54,15 @@ class CommittedIds:
                     raise
             else:
                 return
+
+    def replaced(self, ledger: Ledger, ref: FileRef, keys: np.ndarray) -> bool:
+        """Tells whether other files stand in the place of one that is gone; then `files_of` these keys gives them."""
+        where = layout.partition_of(ref.key)
+        ledger.refresh()
+        if where is None or ref.key in ledger.state.files:
+            return False
+        self.cover(ledger, [(where[0], where[2])])
+        return ref.key not in self.files_of(keys)
 
     def _read_missing(self, state: State, partitions: Iterable[Partition]) -> None:
         recent = datetime.now(UTC) - timedelta(seconds=2 * limits()["retention"])
@@ -116,6 +126,23 @@ def read_wherever(storage: Storage, ref: FileRef, read: Callable[[str], T]) -> T
     raise GoneError(f"committed file {ref.key!r} is gone from the lake {storage.uri!r}: restore it before going on")
 
 
+def read_steadily(states: Callable[[], dict[str, State]], read: Callable[[dict[str, State]], T]) -> T:
+    """Reads a lake by what its ledgers say, and again by what they say then where files were replaced meanwhile.
+
+    Raises:
+      GoneError: A file is not there, though the ledger names it yet.
+    """
+    found = states()
+    while True:
+        try:
+            return read(found)
+        except GoneError:
+            newer = states()
+            if {t: s.version for t, s in newer.items()} == {t: s.version for t, s in found.items()}:
+                raise
+            found = newer
+
+
 def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = None) -> pa.Table:
     """Reads a committed file, published or not.
 
@@ -123,8 +150,30 @@ def read_committed(storage: Storage, ref: FileRef, columns: list[str] | None = N
       GoneError: It is not there.
       LakeError: It cannot be read.
     """
+    with _open(storage, ref) as file:
+        return file.read(columns, use_threads=False)
+
+
+def read_rows_of(storage: Storage, ref: FileRef, keys: np.ndarray) -> pa.Table:
+    """Reads the rows of a committed file whose Ids have these keys. Memory: a row group, and what is found.
+
+    Raises:
+      GoneError: It is not there.
+      LakeError: It cannot be read.
+    """
+    with _open(storage, ref) as file:
+        found = [file.schema_arrow.empty_table()]
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, ["Id"], use_threads=False)["Id"].combine_chunks()
+            if (hits := np.flatnonzero(np.isin(keys_of(ids), keys))).size:
+                found.append(file.read_row_group(group).take(hits))
+        return pa.concat_tables(found)
+
+
+@contextmanager
+def _open(storage: Storage, ref: FileRef) -> Iterator[pq.ParquetFile]:
     with read_wherever(storage, ref, storage.open) as source:
         try:
-            return pq.ParquetFile(source).read(columns, use_threads=False)
+            yield pq.ParquetFile(source)
         except (pa.ArrowException, OSError) as error:
             raise LakeError(f"committed file {ref.key!r} in {storage.uri!r} cannot be read: {error}") from error

@@ -6,15 +6,15 @@ generic ─ record types of no family ────────┘
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from lake import layout
-from lake.committed import read_committed
+from lake.committed import read_committed, read_steadily
 from lake.entries import DriftState, State
-from lake.ledger import Ledger, require_tenants
+from lake.ledger import read_states
 from lake.query import run_query
 from lake.storage import Storage
 from lake.text_table import one_line, text_table
@@ -62,24 +62,25 @@ def drift(storage: Storage) -> list[Drift]:
     Raises:
       LakeError: There is no lake, or it cannot be read.
     """
-    states = [Ledger(storage, tenant).state for tenant in require_tenants(storage)]
+    found = [*read_steadily(lambda: read_states(storage), lambda s: _members(storage, s)), *_record_types(storage)]
+    return sorted(found, key=lambda d: (-d.count, d.table, d.member))
+
+
+def _members(storage: Storage, states: Mapping[str, State]) -> list[Drift]:
     seen: dict[tuple[str, str, str], DriftState] = {}
-    for state in states:
+    for state in states.values():
         for what, one in state.drift.items():
             known = seen.setdefault(what, DriftState(0, one.first, one.last))
             known.count += one.count
             known.first, known.last = min(known.first, one.first), max(known.last, one.last)
-    found = [*_members(storage, states, seen), *_record_types(storage)]
-    return sorted(found, key=lambda d: (-d.count, d.table, d.member))
-
-
-def _members(storage: Storage, states: list[State], seen: dict[tuple[str, str, str], DriftState]) -> Iterator[Drift]:
-    examples = _examples(storage, states, seen)
+    examples = _examples(storage, states.values(), seen)
+    found = []
     for (table, member, json_type), one in seen.items():
         if table in tables() and not is_declared(tables()[table], member, json_type):
             adopt = adopting_line(tables()[table], member, json_type)
             example = examples.get((table, member, json_type))
-            yield Drift(table, member, json_type, one.count, one.first, one.last, example, adopt)
+            found.append(Drift(table, member, json_type, one.count, one.first, one.last, example, adopt))
+    return found
 
 
 def is_declared(table: Table, member: str, json_type: str) -> bool:
@@ -111,7 +112,7 @@ def adopting_line(table: Table, member: str, json_type: str) -> str | None:
 
 
 def _examples(
-    storage: Storage, states: list[State], wanted: Iterable[tuple[str, str, str]]
+    storage: Storage, states: Iterable[State], wanted: Iterable[tuple[str, str, str]]
 ) -> dict[tuple[str, str, str], str]:
     """Looks through the rows, the newest files first, until there is an example of all."""
     missing = set(wanted)

@@ -12,7 +12,7 @@ import msgspec
 
 LANDED, EXPIRED, FAILED, REJECTED = "landed", "expired", "failed", "rejected"
 LISTED, UNLISTED, LOST = "listed", "unlisted", "lost"
-REPLAY = "replay"
+REPLAY, COMPACTION = "replay", "compaction"
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -167,7 +167,7 @@ class SliceState(msgspec.Struct):
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """A committed file and when it was committed."""
+    """A committed file and when its rows were committed, the last of them."""
 
     at: Time
     ref: FileRef
@@ -224,10 +224,12 @@ class State:
                     self._settle(self.blobs[b.content_id], b)
             elif not self.has_landed(b.content_id):
                 self._settle(self._blob(b.content_id, entry.content_type, b.created), b)
-        for key in entry.removed:
-            self.files.pop(key, None)
+        gone = [file for key in entry.removed if (file := self.files.pop(key, None))]
+        at = entry.at
+        if isinstance(entry, Rewrite) and entry.cause == COMPACTION:
+            at = max((file.at for file in gone), default=at)  # old rows in a new file are no news to a collector
         for ref in entry.files:
-            self.add_file(FileState(entry.at, ref))
+            self.add_file(FileState(at, ref))
         for d in entry.drift:
             seen = self.drift.setdefault((d.table, d.member, d.json_type), DriftState(0, entry.at, entry.at))
             seen.count += d.count

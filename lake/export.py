@@ -3,19 +3,23 @@
 files (or rows that meet a condition) ── batches ── rebuild ── NDJSON
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from difflib import get_close_matches
+from itertools import chain
 from re import compile as regex
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lake import layout
-from lake.committed import read_wherever
-from lake.entries import State
-from lake.ledger import read_states
-from lake.query import QueryError, connect, query_errors, read_batches, require_reading, select_nothing
+from lake.committed import GoneError, read_wherever
+from lake.entries import FileRef, State
+from lake.ids import IdSet, keys_of
+from lake.ledger import Ledger, require_tenants
+from lake.query import LakeViews, QueryError, query_errors, require_reading, select_nothing
 from lake.schema_text import quoted
 from lake.storage import LakeError, Storage
 from schemas.fit import BrokenRecordError
@@ -23,6 +27,7 @@ from schemas.model import Table, tables
 from schemas.rebuild import rebuild
 
 BATCH_ROWS = 4096
+_Partition = tuple[str, str, str]
 _DAMAGED = (BrokenRecordError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 _NOT_FOUND = regex(r'Referenced (?:column|table) "([^"]+)" not found')
 
@@ -39,8 +44,7 @@ def export(storage: Storage, where: str | None = None) -> Iterator[str]:
       QueryError: The condition fits no table, or DuckDB refuses it.
       LakeError: There is no lake, or it cannot be read.
     """
-    states = read_states(storage)
-    found = _all_batches(storage, states) if where is None else _matching_batches(storage, where)
+    found = _all_batches(storage) if where is None else _matching_batches(storage, where)
     for table, batch in found:
         try:
             records = [rebuild(table, row) for row in batch.to_pylist()]
@@ -52,23 +56,63 @@ def export(storage: Storage, where: str | None = None) -> Iterator[str]:
         yield from records
 
 
-def _all_batches(storage: Storage, states: Mapping[str, State]) -> Iterator[tuple[Table, pa.RecordBatch]]:
-    refs = {f.ref.key: f.ref for state in states.values() for f in state.files.values()}
-    for key in sorted(refs):
-        where = layout.partition_of(key)
-        if where is None:
-            continue
+def _all_batches(storage: Storage) -> Iterator[tuple[Table, pa.RecordBatch]]:
+    days = [
+        (partition, ledger, refs)
+        for tenant in require_tenants(storage)
+        for ledger in [Ledger(storage, tenant, files_only=True)]
+        for partition, refs in _by_partition(ledger.state).items()
+    ]
+    for partition, ledger, refs in sorted(days, key=lambda d: d[0]):
+        if (table := tables().get(partition[0])) is None:
+            key = refs[0].key
+            raise LakeError(f"{key!r} is of the table {partition[0]!r}, which this auditlake does not know")
+        for batch in _rows_of_day(storage, ledger, partition, refs):
+            yield table, _with_all_columns(table, batch)
+
+
+def _by_partition(state: State) -> dict[_Partition, list[FileRef]]:
+    found: defaultdict[_Partition, list[FileRef]] = defaultdict(list)
+    for key in sorted(state.files):
+        if where := layout.partition_of(key):
+            found[where].append(state.files[key].ref)
+    return found
+
+
+def _rows_of_day(
+    storage: Storage, ledger: Ledger, partition: _Partition, refs: list[FileRef]
+) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a day of a table, each once, also where others replace its files meanwhile."""
+    given = IdSet()
+    while True:
+        seen = []
         try:
-            table = tables()[where[0]]
-            found, source = read_wherever(storage, refs[key], lambda k: (k, storage.open(k)))
-            with source:
-                if found == key:  # what is not yet published is for a later time, as it is for every reader
-                    for batch in pq.ParquetFile(source).iter_batches(BATCH_ROWS):
-                        yield table, _with_all_columns(table, batch)
-        except KeyError as error:
-            raise LakeError(f"{key!r} is of the table {where[0]!r}, which this auditlake does not know") from error
-        except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"{key!r} in {storage.uri!r} cannot be read: {error}") from error
+            for batch, keys in chain.from_iterable(_batches(storage, ref) for ref in refs):
+                seen.append(keys)
+                again = given.holds(keys)
+                yield batch.filter(pa.array(~again)) if again.any() else batch
+        except GoneError:
+            ledger.refresh()
+            newer = _by_partition(ledger.state)[partition]
+            if newer == refs:
+                raise
+            refs = newer
+            for keys in seen:
+                given.add(keys)
+        else:
+            return
+
+
+def _batches(storage: Storage, ref: FileRef) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    """Yields the rows of a file with the keys of their Ids."""
+    try:
+        with read_wherever(storage, ref, storage.open) as source:
+            for batch in pq.ParquetFile(source).iter_batches(BATCH_ROWS):
+                yield batch, keys_of(batch["Id"])
+    except FileNotFoundError as error:
+        raise GoneError(f"{ref.key!r} in {storage.uri!r} went while it was read") from error
+    except (pa.ArrowException, OSError, KeyError, TypeError, AttributeError) as error:
+        raise LakeError(f"{ref.key!r} in {storage.uri!r} cannot be read: {error}") from error
 
 
 def _with_all_columns(table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -80,13 +124,12 @@ def _with_all_columns(table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _matching_batches(storage: Storage, where: str) -> Iterator[tuple[Table, pa.RecordBatch]]:
-    con = connect(storage, where)
-    for table in _fitting_tables(con, where):
+    views = LakeViews(storage, where)
+    for table in _fitting_tables(views.con, where):
         names = ", ".join(quoted(c.name) for c in table.columns)
-        with query_errors():
-            rows = con.sql(f"SELECT {names} FROM {quoted(table.name)} WHERE (\n{where}\n)")  # noqa: S608 (checked above)
-            reader = rows.to_arrow_reader(BATCH_ROWS)
-        for batch in read_batches(reader):
+        # The condition was checked.
+        answer = views.answer(f"SELECT {names} FROM {quoted(table.name)} WHERE (\n{where}\n)", BATCH_ROWS)  # noqa: S608
+        for batch in answer.batches:
             yield table, batch
 
 

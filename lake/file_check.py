@@ -22,7 +22,7 @@ class FileCheck:
     """Checks one tenant's files. Every file is read once and let go.
 
     `rows`, `rejects` and `bodies` count what the files hold of each blob; of blobs in `unsure` something could not be
-    read, or of all of them where it is None.
+    read, or of all of them where it is None. `missing` are files that are not there.
     """
 
     def __init__(self, storage: Storage, tenant: str) -> None:
@@ -37,6 +37,7 @@ class FileCheck:
         self.rejects: Counter[str] = Counter()
         self.bodies: Counter[str] = Counter()
         self.unsure: set[str] | None = set()
+        self.missing: set[str] = set()
 
     def check(self, ref: FileRef, blobs: Collection[str] | None) -> Iterator[Problem]:
         """Yields what is wrong with a file; `blobs` are the content ids it may hold rows of, None where any."""
@@ -50,6 +51,7 @@ class FileCheck:
 
     def _check_data(self, ref: FileRef, data: bytes | None) -> Iterator[Problem]:
         if data is None:
+            self.missing.add(ref.key)
             yield Problem(ref.key, "is missing: restore it, the ledger says that it was committed")
             return
         self.files += 1

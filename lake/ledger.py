@@ -18,23 +18,26 @@ CHECKPOINT_EVERY = 256
 
 
 class Ledger:
-    """One tenant's log. Shared by the threads of a process; other processes meet it in the store."""
+    """One tenant's log. Shared by the threads of a process; other processes meet it in the store.
 
-    def __init__(self, storage: Storage, tenant: str) -> None:
+    With `files_only` the state holds the files and not all of the blobs, slices and drift, which is fast to read.
+    """
+
+    def __init__(self, storage: Storage, tenant: str, *, files_only: bool = False) -> None:
         self.storage = storage
         self.tenant = tenant
         self.lock = RLock()
         self.state = State()
-        self._load_checkpoint()
+        self._load_checkpoint(files_only=files_only)
         self.refresh()
 
-    def _load_checkpoint(self) -> None:
+    def _load_checkpoint(self, *, files_only: bool) -> None:
         found = [o.key for o in self.storage.list(layout.checkpoints(self.tenant)) if o.key.endswith(".parquet")]
         for key in sorted(found, reverse=True):
             if (number := layout.number_of(key)) < 1:
                 continue
             try:
-                self.state = checkpoint.read(self.storage.get(key), number)
+                self.state = checkpoint.read(self.storage.get(key), number, files_only=files_only)
             except checkpoint.UNREADABLE:
                 continue  # it only saves reading entries; verify names the damage
             return
@@ -135,10 +138,10 @@ def require_tenants(storage: Storage) -> list[str]:
     )
 
 
-def read_states(storage: Storage) -> dict[str, State]:
-    """Reads what the ledgers of a lake add up to, by tenant.
+def read_states(storage: Storage, *, files_only: bool = False) -> dict[str, State]:
+    """Reads what the ledgers of a lake add up to, by tenant; with `files_only` what files stand.
 
     Raises:
       WrongRequestError: There is no lake.
     """
-    return {tenant: Ledger(storage, tenant).state for tenant in require_tenants(storage)}
+    return {tenant: Ledger(storage, tenant, files_only=files_only).state for tenant in require_tenants(storage)}

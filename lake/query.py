@@ -4,9 +4,11 @@
 `record_types`, `ledger_blobs`, `ledger_files`, `ledger_slices`, `ledger_drift` and `rejected`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from re import DOTALL, IGNORECASE
 from re import compile as regex
@@ -16,8 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from lake import layout
-from lake.entries import State
-from lake.ledger import read_states, require_tenants
+from lake.committed import read_steadily
+from lake.entries import FileState, State
+from lake.ledger import read_states
 from lake.ledger_tables import LEDGER_TABLES, record_type_table
 from lake.query_files import PROTOCOL, LakeFiles
 from lake.render import render
@@ -26,7 +29,7 @@ from lake.storage import Storage, WrongRequestError
 from lake.storage_objects import ObjectStorage
 from schemas.model import Table, common_columns, tables
 
-__all__ = ["QueryError", "QueryResult", "connect", "parquet_uris", "render", "run_query"]
+__all__ = ["LakeViews", "QueryError", "QueryResult", "connect", "render", "run_query"]
 
 BATCH_ROWS = 8192
 _EXPLAIN = regex(r"\s*EXPLAIN(?:\s+ANALYZE)?(?:\s*\([^)]*\))?\s+(?P<statement>.*)", DOTALL | IGNORECASE)
@@ -34,7 +37,7 @@ _ONLY_READING = (
     "a query must be one statement that reads: "
     "expected a single SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
 )
-_PARTITION = "/tenant=([^/]*)/date=([^/]*)/[^/]*$"
+_PARTITION = "regexp_extract(_file, '/tenant=([^/]*)/date=([^/]*)/[^/]*$', {})"
 _TRACEBACK = regex(r"\ATraceback .*\n[\w.]+Error: ", DOTALL)
 _POSITION = regex(r"\n+LINE \d+:.*", DOTALL)
 
@@ -52,7 +55,7 @@ class QueryResult:
 
 
 def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnection:
-    """Opens a DuckDB connection with the views of a lake; times are UTC.
+    """Opens a DuckDB connection with the views of a lake as it is now; times are UTC.
 
     The views of the ledger and of rejected records are read into memory. Where `sql` is given, only those that it
     names are.
@@ -60,11 +63,66 @@ def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnecti
     Raises:
       LakeError: There is no lake, or it cannot be read.
     """
-    # query('…') may name any of them
-    named = {name for name in LEDGER_TABLES if sql is None or name in sql.lower() or "query" in sql.lower()}
-    remote = isinstance(storage, ObjectStorage)
-    states = read_states(storage) if named or remote else dict.fromkeys(require_tenants(storage), State())
-    files = {key: file for state in states.values() for key, file in state.files.items()}
+    return LakeViews(storage, sql).con
+
+
+class LakeViews:
+    """The views of a lake at one moment: the files that its ledgers name then, whatever is replaced meanwhile."""
+
+    con: duckdb.DuckDBPyConnection
+
+    def __init__(self, storage: Storage, sql: str | None = None) -> None:
+        self._storage = storage
+        # query('…') may name any of them
+        self._named = {n for n in LEDGER_TABLES if sql is None or n in sql.lower() or "query" in sql.lower()}
+        self._places: Mapping[str, str] = {}
+        self._open()
+
+    def _open(self) -> None:
+        def states() -> dict[str, State]:
+            return read_states(self._storage, files_only=not self._named)
+
+        self.con, self._places = read_steadily(states, lambda found: _open_views(self._storage, found, self._named))
+
+    def answer(self, sql: str, batch_rows: int = BATCH_ROWS) -> QueryResult:
+        """Runs one reading statement; once more, on new views, where a file that it reads was replaced meanwhile.
+
+        Raises:
+          QueryError: It is not one that reads, or DuckDB refuses it.
+        """
+        while True:
+            try:
+                with query_errors():
+                    require_reading(self.con, sql)
+                    reader = self.con.sql(sql).to_arrow_reader(batch_rows)
+                batches = _read_batches(reader)
+                first = list(islice(batches, 1))
+            except QueryError:
+                if not self._reopen():
+                    raise
+            else:
+                return QueryResult(reader.schema.names, chain(first, self._rest(batches)))
+
+    def _rest(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except QueryError as error:
+            if self._reopen():
+                raise QueryError("compaction has replaced files while the answer was read: ask again") from error
+            raise
+
+    def _reopen(self) -> bool:
+        """Tells whether a file of the views was replaced or published, and opens the views anew."""
+        before = self._places
+        self._open()
+        return any(self._places.get(key) != place for key, place in before.items())
+
+
+def _open_views(
+    storage: Storage, states: Mapping[str, State], named: Collection[str]
+) -> tuple[duckdb.DuckDBPyConnection, Mapping[str, str]]:
+    held = {key: file for state in states.values() for key, file in state.files.items()}
+    files = {key: held[key] for key in sorted(held) if layout.partition_of(key)}
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",  # a query must not fetch anything
@@ -75,42 +133,52 @@ def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnecti
     con.execute("SET TimeZone = 'UTC'")
     if isinstance(storage, ObjectStorage):
         con.register_filesystem(LakeFiles(storage, files))
+        places = {key: key for key in files}
+    else:
+        places = places_of(storage, files)
     with query_errors():
         for table in tables().values():
-            uris = ledger_uris(files, table.name) if remote else parquet_uris(storage, table.name)
-            con.execute(f"CREATE VIEW {quoted(table.name)} AS {_select_table(uris, table)}")
+            folder = f"{layout.AUDIT}/table={table.name}/"
+            here = {key: place for key, place in places.items() if key.startswith(folder)}
+            if isinstance(storage, ObjectStorage):
+                select = _select_table(table, [f"{PROTOCOL}://{folder}tenant=*/date=*/*.parquet"] if here else [])
+            else:
+                select = _select_local(storage, table, here)
+            con.execute(f"CREATE VIEW {quoted(table.name)} AS {select}")
         con.execute(f"CREATE VIEW audit AS {_select_audit()}")
     con.register("record_types", record_type_table())
     for name, (schema, rows) in LEDGER_TABLES.items():
         con.register(name, pa.Table.from_pylist(list(rows(storage, states)) if name in named else [], schema))
-    return con
+    return con, places
 
 
-def parquet_uris(storage: Storage, table: str) -> list[str]:
-    """Gives what DuckDB reads the published files of a table on a local disk from; nothing where there are none.
-
-    A pattern, because files come while a connection is open, and thousands of names would make a slow statement.
-    """
-    folder = f"{layout.AUDIT}/table={table}"
-    if not any(layout.partition_of(o.key) for o in storage.list(folder)):
-        return []
-    root = "".join(f"[{c}]" if c in "*?[" else c for c in storage.uri)
-    return [f"{root}/{folder}/tenant=*/date=*/*.parquet"]
+def places_of(storage: Storage, files: Mapping[str, FileState]) -> dict[str, str]:
+    """Gives the keys that committed files lie under: their own, or staged ones while they are not yet published."""
+    staged = {stored.key for stored in storage.list(layout.STAGING)}
+    return {key: file.ref.staged if file.ref.staged in staged else key for key, file in files.items()}
 
 
-def ledger_uris(files: Iterable[str], table: str) -> list[str]:
-    """Gives what DuckDB reads those files of a table from that the ledgers named when the connection was opened."""
-    folder = f"{layout.AUDIT}/table={table}"
-    named = any(key.startswith(f"{folder}/") for key in files)
-    return [f"{PROTOCOL}://{folder}/tenant=*/date=*/*.parquet"] if named else []
+def _select_local(storage: Storage, table: Table, places: Mapping[str, str]) -> str:
+    """Selects a table's columns from files on a local disk."""
+    published: list[str] = []
+    staged: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for key, place in places.items():
+        where = layout.partition_of(key)
+        assert where is not None, "only files of rows are asked for"  # noqa: S101
+        uri = "".join(f"[{c}]" if c in "*?[" else c for c in f"{storage.uri}/{place}")
+        (published if place == key else staged[where[1], where[2]]).append(uri)
+    selects = [_select_table(table, published)] if published or not staged else []
+    selects += [_select_table(table, uris, *map(_literal, where)) for where, uris in staged.items()]
+    return " UNION ALL ".join(selects)
 
 
-def _select_table(uris: Sequence[str], table: Table) -> str:
-    """Selects a table's columns from its files. Those of older schemas lack some: they read as NULL."""
+def _select_table(table: Table, uris: Sequence[str], tenant: str | None = None, day: str | None = None) -> str:
+    """Selects a table's columns from its files, whose names give tenant and date unless they are given."""
     if not uris:
         return select_nothing(table)
     # With the columns given, DuckDB need not open every file to find them, as it must for union_by_name: that costs
-    # 170 KB and a millisecond a file. Partitions then come from the name; filters on them still skip files.
+    # 170 KB and a millisecond a file. Files of older schemas lack some: they read as NULL. Partitions then come from
+    # the name; filters on them still skip files.
     columns = ", ".join(
         f"{_literal(c.name)}: {{name: {_literal(c.name)}, type: {_literal(sql_type(c))}, default_value: NULL}}"
         for c in table.columns
@@ -118,7 +186,7 @@ def _select_table(uris: Sequence[str], table: Table) -> str:
     files = ", ".join(map(_literal, uris))
     read = f"read_parquet([{files}], filename = '_file', hive_partitioning = false, schema = MAP {{{columns}}})"
     names = ", ".join(quoted(c.name) for c in table.columns)
-    tenant, day = (f"regexp_extract(_file, '{_PARTITION}', {group})" for group in (1, 2))
+    tenant, day = tenant or _PARTITION.format(1), day or _PARTITION.format(2)
     return f"SELECT {names}, {tenant} AS tenant, {day}::DATE AS date FROM {read}"  # noqa: S608 (our own names)
 
 
@@ -148,14 +216,10 @@ def run_query(storage: Storage, sql: str) -> QueryResult:
       QueryError: It is not one that reads, or DuckDB refuses it.
       LakeError: There is no lake, or it cannot be read.
     """
-    con = connect(storage, sql)
-    with query_errors():
-        require_reading(con, sql)
-        reader = con.sql(sql).to_arrow_reader(BATCH_ROWS)
-    return QueryResult(reader.schema.names, read_batches(reader))
+    return LakeViews(storage, sql).answer(sql)
 
 
-def read_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def _read_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """Yields the batches of an answer; what fails on the way is a QueryError."""
     with query_errors():
         yield from reader

@@ -54,13 +54,18 @@ def cut_by_day(micros: np.ndarray) -> Iterator[tuple[date, slice]]:
 def write_parquet(rows: pa.Table) -> memoryview:
     """Encodes rows, sorted by CreationTime, as one Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        use_dictionary=len(rows) >= DICTIONARY_ROWS,
-        row_group_size=ROW_GROUP_ROWS,
-        sorting_columns=[pq.SortingColumn(rows.schema.get_field_index("CreationTime"))],
-        bloom_filter_options={"Id": {"ndv": len(rows), "fpp": 0.01}},
-    )
+    with parquet_writer(sink, rows.schema, len(rows)) as writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
     return memoryview(sink.getvalue())
+
+
+def parquet_writer(sink: pa.BufferOutputStream, schema: pa.Schema, rows: int) -> pq.ParquetWriter:
+    """Opens a Parquet file of the lake for writing rows, sorted by CreationTime; `rows` is how many are expected."""
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        use_dictionary=rows >= DICTIONARY_ROWS,
+        sorting_columns=[pq.SortingColumn(schema.get_field_index("CreationTime"))],
+        bloom_filter_options={"Id": {"ndv": min(rows, ROW_GROUP_ROWS), "fpp": 0.01}},
+    )

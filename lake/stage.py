@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import layout
-from lake.committed import read_committed
+from lake.committed import GoneError, read_committed, read_rows_of
 from lake.entries import LANDED, BlobOutcome, DriftCount, FileRef
 from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
@@ -267,7 +267,13 @@ class Stage:
         with self._lake.ledger.lock:
             files = self._lake.committed.files_of(repeats.keys)
         for ref, places in files.values():
-            self._compare_with_file(repeats.take(places), ref)
+            try:
+                self._compare_with_file(repeats.take(places), ref)
+            except GoneError:
+                with self._lake.ledger.lock:
+                    if not self._lake.committed.replaced(self._lake.ledger, ref, repeats.keys[places]):
+                        raise
+                self._compare_with_files(repeats.take(places))
         held = np.concatenate([places for _, places in files.values()]) if files else np.array([], int)
         rest = repeats.take(np.setdiff1d(np.arange(len(repeats.keys)), held))
         for part in self._parts:
@@ -277,7 +283,7 @@ class Stage:
     def _compare_with_file(self, repeats: _Repeats, ref: FileRef) -> None:
         where = layout.partition_of(ref.key)
         assert where is not None, "only rows have Ids"  # noqa: S101
-        rows = read_committed(self._lake.storage, ref)
+        rows = read_rows_of(self._lake.storage, ref, repeats.keys)
         keys = keys_of(rows["Id"].combine_chunks())
         order = np.argsort(keys)
         at = np.minimum(np.searchsorted(keys, repeats.keys, sorter=order), len(keys) - 1)

@@ -55,6 +55,13 @@ class Verification:
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    def add(self, other: "Verification") -> None:
+        """Adds what another one found."""
+        self.feeds += other.feeds
+        self.files += other.files
+        self.bytes += other.bytes
+        self.problems += other.problems
+
 
 def to_json(verification: Verification) -> dict[str, object]:
     """Gives a verification as one JSON object."""

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import count as numbers
 
 import msgspec
 
@@ -30,6 +31,7 @@ from lake.entries import (
     Rewrite,
     SliceState,
     State,
+    decode_entry,
 )
 from lake.file_check import FileCheck
 from lake.ledger import read_entries, require_tenants
@@ -60,7 +62,9 @@ def verify(storage: Storage, tenants: Iterable[str] | None = None) -> Verificati
     scope = None if tenants is None else set(chosen)
     strangers = _Strangers([k for k in stored if scope is None or layout.tenant_of(k) in scope])
     for tenant in chosen:
-        _verify_tenant(storage, tenant, strangers, found)
+        while (attempt := _verify_tenant(storage, tenant, strangers)) is None:
+            pass
+        found.add(attempt)
     for key in strangers.left():
         found.problems.append(Problem(key, "no ledger entry names it: move it out of the lake, or delete it"))
     return found
@@ -82,7 +86,9 @@ class _Strangers:
         return sorted(self._keys)
 
 
-def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: Verification) -> None:
+def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers) -> Verification | None:
+    """Verifies a tenant; None where files that it was to read were replaced meanwhile."""
+    found = Verification(storage.uri, [])
     state = State()
     origins: dict[str, list[str] | None] = {}
     removed: set[str] = set()
@@ -117,9 +123,11 @@ def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: 
         what = f"stands for {number:,} entries, but the ledger ends at {state.version:,}: restore the entries"
         found.problems.append(Problem(key, what))
     for key in sorted(removed - state.files.keys()):
-        if strangers.name(key):
+        if strangers.name(key) and _is_there(storage, key):
             found.problems.append(Problem(key, "was put out of the ledger but lies there yet; any next run removes it"))
     files = _check_files(storage, tenant, state, origins, strangers, found)
+    if files.missing and files.missing & _removed_after(storage, tenant, state.version):
+        return None
     if files.unsure is not None:
         for content_id in sorted((files.rows.keys() | files.rejects.keys() | files.bodies.keys()) - state.blobs.keys()):
             what = f"files hold records of blob {content_id!r}, but no entry names it"
@@ -127,6 +135,27 @@ def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers, found: 
     for counts, problems in _feeds(tenant, state, files):
         found.feeds.append(counts)
         found.problems += problems
+    return found
+
+
+def _is_there(storage: Storage, key: str) -> bool:
+    try:
+        storage.open(key).close()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _removed_after(storage: Storage, tenant: str, number: int) -> set[str]:
+    """Gives the files that were put out of the ledger after an entry."""
+    found: set[str] = set()
+    for later in numbers(number + 1):
+        try:
+            entry = decode_entry(storage.get(layout.entry(tenant, later)))
+        except (FileNotFoundError, msgspec.MsgspecError):
+            break
+        found.update([] if isinstance(entry, Listing) else entry.removed)
+    return found
 
 
 def _check_files(

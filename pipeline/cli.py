@@ -119,6 +119,7 @@ def _parser() -> ArgumentParser:
     _add_lake(command("status", _status, "show how far each feed is landed"))
     _add_lake(command("gaps", _gaps, "name every stretch of time that is not proven complete, and why"))
     _add_lake(command("replay", _replay, "try rejected records again with today's schemas"))
+    _add_compact(command("compact", _compact, "make few large files of the many small ones of days that are over"))
     _add_lake(command("drift", _drift, "show what records hold that the schemas do not declare"))
     query = _add_lake(command("query", _query, "ask the lake in SQL (DuckDB)", epilog=_QUERY))
     query.add_argument("sql", help="a SELECT over audit, a table, or the ledger_* views")
@@ -188,6 +189,16 @@ def _add_tenant(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("tenant", "each also as AUDITLAKE_… in the environment; a flag wins")
     for setting in SETTINGS:
         group.add_argument(setting.flag, metavar=setting.key.rpartition("_")[2].upper(), help=setting.help)
+
+
+def _add_compact(parser: ArgumentParser) -> None:
+    _add_lake(parser).add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument(
+        "--older-than",
+        metavar="T",
+        default="2d",
+        help="only days (UTC) that have been over for so long, such as 48h; 0d for all (2d)",
+    )
 
 
 def _add_verify(parser: ArgumentParser) -> None:
@@ -281,6 +292,14 @@ def _replay(args: Namespace) -> int:
     from pipeline.replay import run
 
     code: int = run(_storage(args), json_output=args.json, out=sys.stdout)
+    return code
+
+
+def _compact(args: Namespace) -> int:
+    from pipeline.compact import run
+
+    options = {"older_than": args.older_than, "dry_run": args.dry_run, "json_output": args.json}
+    code: int = run(_storage(args), **options, out=sys.stdout)
     return code
 
 

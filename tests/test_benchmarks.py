@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import blobs, landing
+from benchmarks import blobs, compaction, landing
 from benchmarks.contenders import CONTENDERS, modules_of
 from benchmarks.correct import count_right
 
@@ -58,3 +58,10 @@ def test_unknown_benchmark_is_wrong_use() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no benchmark is named speed" in done.stderr
+
+
+def test_compaction_can_be_measured(tmp_path: Path) -> None:
+    figures = compaction.run(tmp_path, small=True)
+    assert figures["cases"]["stream"]["files"][0] > figures["cases"]["stream"]["files"][1]
+    assert "one day" in compaction.show(figures)
+    assert compaction.plots(figures)["compaction"].startswith("<svg ")

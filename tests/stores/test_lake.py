@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,8 +18,9 @@ import pytest
 from emulator.filling import Shape
 from emulator.server import running as emulating
 from lake import layout
+from lake.compact import compact_tenant
 from lake.export import export
-from lake.query import run_query
+from lake.query import LakeViews, run_query
 from lake.storage import Storage, StoredObject, open_storage
 from lake.verify import verify
 from pipeline.cli import main
@@ -178,3 +180,21 @@ def test_landing_and_export_list_no_files_of_records(storage: Storage) -> None:
     run(listed)  # type: ignore[arg-type]
     assert len(list(export(listed))) == 4  # type: ignore[arg-type]
     assert {p.partition("/")[0] for p in listed.prefixes} == {"_staging", "_ledger"}
+
+
+def test_compaction_beside_a_reader_and_a_collector_that_know_the_old_files(storage: Storage) -> None:
+    lake = new_lake(storage)
+    for name, numbers in {"a": (1, 5, 12), "b": (3, 2, 13), "c": (4, 14)}.items():
+        land(lake, {name: body([record(n) for n in numbers])})
+    views, rival = LakeViews(open_storage(storage.uri)), new_lake(open_storage(storage.uri))
+    rival.committed.cover(rival.ledger, [])
+    done = compact_tenant(lake, "compact", datetime(2027, 1, 1, tzinfo=UTC), timedelta())
+    assert (done.days, done.files_before, done.files_after) == (2, 6, 2)
+    (batch,) = views.answer("select count(*)::int as n, count(distinct Id)::int as ids from audit").batches
+    assert batch.to_pylist() == [{"n": 8, "ids": 8}]
+    entry = land(rival, {"d": body([record(1), record(5, UserId="x"), record(6)])})
+    assert entry is not None
+    assert [(b.rows, b.duplicates, b.conflicts) for b in entry.blobs] == [(1, 1, 1)]
+    assert len(list(storage.list(layout.AUDIT))) == 3
+    assert list(storage.list(layout.STAGING)) == []
+    assert verify(storage).problems == []
