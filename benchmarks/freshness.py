@@ -31,7 +31,7 @@ from lake.storage import open_storage
 from lake.tenant import open_tenant
 from lake.verify import verify
 from o365.clients import _CLIENTS
-from pipeline.cli import _parse
+from pipeline.arguments import parse
 from pipeline.stream import run
 from pipeline.watch import quantile
 from schemas.contract import content_types
@@ -81,7 +81,7 @@ def measure(emu: Emulator, lake: Path, hours: float, every_s: float, interval: s
             os.kill(os.getpid(), signal.SIGTERM)
 
     os.environ.update({k: v for k, v in environment(emu).items() if k.startswith("AUDITLAKE_")})
-    args = _parse(["stream", "--lake", str(lake), "--poll-interval", interval], [])
+    args = parse(["stream", "--lake", str(lake), "--poll-interval", interval], [])
     code = run(args, [], os.environ, StringIO(), pause)
     fresh = sorted((seen[i] - at).total_seconds() for i, at in available.items() if i in seen)
     found = verify(open_storage(str(lake)))

@@ -11,8 +11,8 @@ from argparse import _StoreTrueAction
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.arguments import options_of
 from pipeline.cli import main as run_command
-from pipeline.cli import options_of
 from pipeline.errors import UsageError
 
 

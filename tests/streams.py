@@ -15,7 +15,7 @@ import pytest
 from emulator.server import Emulator
 from o365.clients import _CLIENTS
 from pipeline import stream
-from pipeline.cli import _parse
+from pipeline.arguments import parse
 from tests.commands import environment, forget
 
 Watcher = Callable[[], None]
@@ -41,7 +41,7 @@ def stream_here(
     """Runs the command as a new process would: with nothing in memory."""
     forget()
     out, err = StringIO(), StringIO()
-    args = _parse(["stream", "--lake", str(lake), *words], [])
+    args = parse(["stream", "--lake", str(lake), *words], [])
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in environment(emu).items():
             if name.startswith("AUDITLAKE_"):

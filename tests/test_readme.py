@@ -12,7 +12,7 @@ import pytest
 
 from emulator.fault_script import script_names
 from emulator.server import running
-from pipeline.cli import _parse, _parser
+from pipeline.arguments import make_parser, parse
 from pipeline.runners import beam_options
 from tests.commands import ROOT, auditlake, environment, succeed
 
@@ -34,8 +34,8 @@ def commands() -> list[str]:
 def test_every_auditlake_command_in_the_documents_is_one(command: str) -> None:
     words = shlex.split(command, comments=True)[1:]
     own, inner = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
-    beam_options(_parse(own, inner).rest)  # raises where a word is neither ours nor Beam's
-    assert not inner or _parse(inner[1:], []).rest == []
+    beam_options(parse(own, inner).rest)  # raises where a word is neither ours nor Beam's
+    assert not inner or parse(inner[1:], []).rest == []
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("./")])
@@ -57,7 +57,7 @@ def test_every_file_that_a_document_names_is_there(document: Path) -> None:
 
 def test_commands_of_the_readme_are_those_of_the_program() -> None:
     listed = re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.MULTILINE)
-    helped = _parser().format_help()
+    helped = make_parser().format_help()
     assert [name for name, _ in listed] == re.findall(r"^    (\w+) +\w", helped, re.MULTILINE)
 
 

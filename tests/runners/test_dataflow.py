@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from o365.connection import Connection
-from pipeline.cli import _parse, options_of
+from pipeline.arguments import options_of, parse
 from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
 from pipeline.runners import new_pipeline
@@ -104,7 +104,7 @@ def test_parameters_of_a_template_become_flags_and_beams_options_stay() -> None:
     ]
     flags = list(to_flags("backfill", words))
     assert flags == ["--lake=gs://b/lake", "--tenant-id=t", "--gaps", "--temp_location=gs://b/t"]
-    args = _parse(["backfill", *flags], [])
+    args = parse(["backfill", *flags], [])
     assert (args.tenant_id, args.gaps, args.dry_run, args.end) == ("t", True, False, "now")
     assert args.rest == ["--temp_location=gs://b/t"]
     with pytest.raises(UsageError, match="expected true or false"):

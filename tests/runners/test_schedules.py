@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import _parse
+from pipeline.arguments import parse
 from pipeline.config import SETTINGS
 from tests.commands import ROOT
 from tests.runners.installed import installed
@@ -37,14 +37,14 @@ def test_cron_job_is_one_for_kubernetes() -> None:
 def test_commands_of_the_schedules_are_ours() -> None:
     text = (FOLDER / "cronjob.yaml").read_text()
     (listed,) = re.findall(r"args: \[(.*)\]", text)
-    assert _parse(listed.split(", "), []).rest == []
+    assert parse(listed.split(", "), []).rest == []
     words = shlex.split(unit("auditlake.service")["Service"]["ExecStart"])
     assert Path(words[0]).name == "auditlake"
-    assert _parse(words[1:], []).rest == []
+    assert parse(words[1:], []).rest == []
     dag = (FOLDER / "airflow_dag.py").read_text()
     commands = re.findall(r'bash_command="auditlake (.*)"', dag)
     assert len(commands) == 2
-    assert all(_parse(shlex.split(command), []).rest == [] for command in commands)
+    assert all(parse(shlex.split(command), []).rest == [] for command in commands)
 
 
 def test_variables_of_the_schedules_are_ours_and_hold_no_secret() -> None:
