@@ -23,6 +23,7 @@ from uuid import uuid4
 from apache_beam import Pipeline
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from lake.compact import compact_tenant
 from lake.gaps import find_gaps
 from lake.storage import LakeError
 from lake.tenant import open_tenant
@@ -58,6 +59,7 @@ DEADLINE_S = 20.0
 """A request that fails is given up after this time, because what is fresh waits behind it; it is tried again later."""
 _LONGEST_REST = timedelta(minutes=5)
 _REPORT_EVERY = timedelta(minutes=1)
+_COMPACT_EVERY = timedelta(hours=1)
 _LOOK_EVERY_S = 1.0
 _INTERVAL = regex(r"(\d{1,5})(s|m)")
 _ENDED_BY_OTHERS = (PipelineState.CANCELLED, PipelineState.DRAINED, PipelineState.UPDATED)
@@ -180,6 +182,7 @@ class _Stream:
     watch: Watch = field(init=False)
     _started: float = field(default_factory=time.monotonic)
     _said: set[str] = field(default_factory=set)
+    _compacted: datetime | None = None
 
     def poll_in_rounds(self) -> None:
         """Runs the graph once a poll, until the event or for as many polls as are asked for."""
@@ -195,6 +198,7 @@ class _Stream:
             if not is_all:
                 continue
             done += 1
+            self._compact_now_and_then()
             if done == self.polls:
                 return
             rest = poll_time(poll + 1, interval) - self.watch.now()
@@ -219,6 +223,22 @@ class _Stream:
         figures = self._report()
         pending = figures.backlog_blobs - sum(f.failed_blobs for f in figures.feeds)
         return not pending or self.summary.blobs.total() == before
+
+    def _compact_now_and_then(self) -> None:
+        """Compacts days that are over; begins none after as long as a poll takes, because what is fresh waits."""
+        now, interval = self.watch.now(), self.follows[0].interval
+        if self._compacted is not None and abs(now - self._compacted) < _COMPACT_EVERY:
+            return
+        self._compacted = now
+        for feed in {f.feed.connection.tenant_id: f.feed for f in self.follows}.values():
+            try:
+                lake = open_tenant(feed.lake, feed.connection.tenant_id)
+                found = compact_tenant(lake, feed.run, now, feed.settle, interval.total_seconds())
+            except (LakeError, OSError) as error:
+                self.say("compaction", _sentence(error))
+            else:
+                for problem in found.problems:
+                    self.say(problem, problem)
 
     def keep_job_running(self) -> None:
         """Runs a streaming job until the event, or its end where polls are counted; starts a failed one again."""
@@ -257,6 +277,7 @@ class _Stream:
             if abs(self.watch.now() - reported) >= _REPORT_EVERY:
                 reported = self.watch.now()
                 self._report()
+                self._compact_now_and_then()
         if state in _ENDED_BY_OTHERS:
             self.say("job", f"the job was ended by somebody else: {state}")
         elif state != PipelineState.DONE:

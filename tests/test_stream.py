@@ -274,3 +274,15 @@ def test_wrong_secret_ends_it_with_exit_code_2(emu: Emulator, tmp_path: Path) ->
     done = auditlake_here("stream", "--lake", tmp_path / "lake", env=env, cwd=tmp_path)
     assert done.returncode == 2
     assert "client secret is wrong" in done.stderr
+
+
+def test_small_files_of_days_that_are_over_are_compacted_between_polls(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    files = "select count(*) as n from ledger_files where \"table\" = 'exchange_mailbox' and date = '2026-11-20'"
+    with running(count=0, clock=Clock(datetime(2026, 12, 1, tzinfo=UTC))) as emu:
+        for number in range(3):
+            add_blob(emu.tenants[0], number, emu.clock.now() - MINUTE)
+            assert stream_here(emu, lake, *ONE_TYPE, "--polls", "1").returncode == 0
+            assert rows_here(lake, files) == [{"n": 1}]
+        assert rows_here(lake, "select count(*) as n from audit") == [{"n": 3}]
+    assert verified(lake)
