@@ -1,6 +1,7 @@
 """Checkpoints: the state of a ledger as one Parquet file, so that a start need not read every entry.
 
-A row is a blob, a slice, a file or a count of drift: `kind` says which, `key` names it, `fields` holds it as JSON.
+A row is the start of a feed, a blob, a slice, a file or a count of drift: `kind` says which, `key` names it, `fields`
+holds it as JSON.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.entries import BlobState, DriftState, FileState, SliceState, State
+from lake.entries import BlobState, DriftState, FileState, SliceState, State, Time
 
 UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError, ValueError, TypeError, RecursionError)
 """What `read` raises for bytes that are no checkpoint."""
@@ -26,7 +27,9 @@ def write(state: State) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _rows(state: State) -> Iterator[tuple[str, str, msgspec.Struct]]:
+def _rows(state: State) -> Iterator[tuple[str, str, object]]:
+    for content_type, start in state.asked.items():
+        yield "asked", content_type, start
     for content_id, blob in state.blobs.items():
         yield "blob", content_id, blob
     for one in state.slices.values():
@@ -51,6 +54,8 @@ def read(data: bytes, version: int, *, files_only: bool = False) -> State:
         elif kind == "slice":
             one = msgspec.json.decode(fields, type=SliceState)
             state.slices[one.content_type, one.start] = one
+        elif kind == "asked":
+            state.asked[key] = msgspec.json.decode(fields, type=Time)
         elif kind == "file":
             state.add_file(msgspec.json.decode(fields, type=FileState))
         else:

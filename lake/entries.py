@@ -82,13 +82,17 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True, tag="listing", tag_field="kind"):
-    """Entry: slices of one feed that were listed, and the blobs in them that were not known before."""
+    """Entry: slices of one feed that were listed, and the blobs in them that were not known before.
+
+    `asked` is from when on a run was asked to make the feed complete, written before it lists.
+    """
 
     run: str
     at: Time
     content_type: str
     slices: list[Slice]
     blobs: list[ListedBlob]
+    asked: Time | None = None
 
 
 class Landing(msgspec.Struct, frozen=True, tag="landing", tag_field="kind"):
@@ -185,11 +189,12 @@ class State:
     """What all entries up to `version` add up to.
 
     `files` are those that stand, `added` all that were added since this state was loaded, also those removed again.
-    `unsettled` are the ids of the blobs that are still to be fetched.
+    `unsettled` are the ids of the blobs that are still to be fetched, `asked` from when on each feed is to be complete.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.asked: dict[str, datetime] = {}
         self.blobs: dict[str, BlobState] = {}
         self.unsettled: dict[str, None] = {}
         self.slices: dict[tuple[str, datetime], SliceState] = {}
@@ -206,6 +211,9 @@ class State:
         self.version += 1
 
     def _apply_listing(self, entry: Listing) -> None:
+        for start in (entry.asked, *(s.start for s in entry.slices)):
+            if start is not None:
+                self.asked[entry.content_type] = min(start, self.asked.get(entry.content_type, start))
         for s in entry.slices:
             known = self.slices.get((entry.content_type, s.start))
             if known is None or known.outcome != LISTED or s.outcome == LISTED:

@@ -51,14 +51,16 @@ def find_gaps(tenant: str, state: State, now: datetime, within: TimeRange | None
     for one in state.slices.values():
         slices[one.content_type].append(one)
     found = [*_blob_gaps(tenant, state, now)]
-    for content_type, listed in slices.items():
-        found += _listing_gaps(tenant, content_type, listed, now)
+    for content_type, asked in state.asked.items():
+        found += _listing_gaps(tenant, content_type, asked, slices[content_type], now)
     if within is not None:
         found = [g for g in found if g.start < within.end and g.end > within.start]
     return sorted(found, key=lambda g: (g.until is None, g.until or g.start, g.content_type, g.start))
 
 
-def _listing_gaps(tenant: str, content_type: str, slices: list[SliceState], now: datetime) -> Iterator[Gap]:
+def _listing_gaps(
+    tenant: str, content_type: str, asked: datetime, slices: list[SliceState], now: datetime
+) -> Iterator[Gap]:
     covered = listed_ranges(slices)
     told: list[TimeRange] = []
     for one in sorted(slices, key=lambda s: s.start):
@@ -69,8 +71,8 @@ def _listing_gaps(tenant: str, content_type: str, slices: list[SliceState], now:
         for rest in without(told[-1], covered):
             yield from _timed(Gap(tenant, content_type, rest.start, rest.end, kind, one.cause or ""), now)
     known = [*covered, *told]
-    first, last = min(r.start for r in known), max(r.end for r in known)
-    stretch = TimeRange(first, now) if now - last > _NOT_DUE else TimeRange(first, last)
+    last = max((r.end for r in known), default=asked)
+    stretch = TimeRange(asked, max(asked, now if now - last > _NOT_DUE else last))
     for rest in without(stretch, known):
         yield from _timed(Gap(tenant, content_type, rest.start, rest.end, NEVER_LISTED, "no run has asked for it"), now)
 

@@ -194,7 +194,7 @@ def _compare(storage: Storage, key: str, state: State) -> str | None:
         kept = checkpoint.read(storage.get(key), state.version)
     except checkpoint.UNREADABLE as error:
         return f"cannot be read ({error}): delete it, the entries hold all of it"
-    if all(getattr(kept, part) == getattr(state, part) for part in ("blobs", "slices", "files", "drift")):
+    if all(getattr(kept, part) == getattr(state, part) for part in ("asked", "blobs", "slices", "files", "drift")):
         return None
     return "differs from the entries that it stands for: delete it if the entries are right"
 

@@ -31,7 +31,8 @@ from o365.transport import Answer, TooLargeError, Transport
 _LOGGER = getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_BACKOFF_S = 60.0
-_CLOCK_TOLERANCE = timedelta(minutes=5)
+_CLOCK_TOLERANCE = timedelta(seconds=2)  # the service tells whole seconds
+_CLOCK_WARNING = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class Calls:
         error = date - datetime.now(UTC)
         if abs(error) < _CLOCK_TOLERANCE:
             error = timedelta()
-        elif not self._clock_error:
+        elif abs(error) > _CLOCK_WARNING > abs(self._clock_error):
             way = "behind" if error > timedelta() else "ahead of"
             _LOGGER.warning(
                 "this machine's clock is %s %s the service's, which counts from now on",

@@ -152,7 +152,7 @@ def _plan_feeds(plan: TenantPlan, lake: str, wish: Wish, run: str) -> None:
     span = wish.span(plan.now)
     oldest = oldest_listable(plan.now)
     for content_type in connection.content_types:
-        start = span.start or first_listed(tenant.ledger.state, content_type, plan.now)
+        start = span.start or first_asked(tenant.ledger.state, content_type, plan.now)
         if start < oldest:
             stretch = TimeRange(start, max(start, min(oldest, span.end)))
             plan.lost[content_type] = _not_covered(tenant.ledger.state, content_type, stretch, span)
@@ -174,10 +174,9 @@ def _failure(connection: Connection, content_type: str | None, error: ActivityEr
     return Failure(connection.name, content_type, error.message, isinstance(error, ConfigError))
 
 
-def first_listed(state: State, content_type: str, now: datetime) -> datetime:
-    """Gives the start of a feed's first slice; of all that the service keeps where it has none."""
-    starts = (s.start for s in state.slices.values() if s.content_type == content_type)
-    return min(starts, default=now - timedelta(seconds=limits()["retention"]))
+def first_asked(state: State, content_type: str, now: datetime) -> datetime:
+    """Gives from when on a feed was ever asked for; all that the service keeps where it never was."""
+    return state.asked.get(content_type, now - timedelta(seconds=limits()["retention"]))
 
 
 def _oldest_unsettled(state: State, content_type: str) -> datetime | None:
@@ -220,11 +219,20 @@ def prepare(plan: TenantPlan) -> None:
             if not isinstance(error, RetryableError):
                 _give_up(plan, (f for f in plan.feeds if f.content_type == content_type), error)
     for feed in plan.feeds:
+        _record_asked(feed, plan.now)
         _record(feed, plan.lost.get(feed.content_type, []), LOST, TOO_OLD, plan.now)
     for feed, cause in plan.given_up:
         state = open_tenant(feed.lake, plan.connection.tenant_id).ledger.state
         listed = listed_ranges(s for s in state.slices.values() if s.content_type == feed.content_type)
         _record(feed, list(without(feed.time_range, listed)), UNLISTED, cause, plan.now)
+
+
+def _record_asked(feed: Feed, now: datetime) -> None:
+    """Writes into the ledger what is asked for before it is listed: a run that dies before that must leave a gap."""
+    start = feed.time_range.start
+    ledger = open_tenant(feed.lake, feed.connection.tenant_id).ledger
+    if start < min(ledger.state.asked.get(feed.content_type, feed.time_range.end), feed.time_range.end):
+        ledger.append(lambda _: Listing(feed.run, now, feed.content_type, [], [], asked=start))
 
 
 def _record(feed: Feed, stretches: list[TimeRange], outcome: str, cause: str, now: datetime) -> None:

@@ -34,7 +34,7 @@ from pipeline.config import Config, load_config
 from pipeline.errors import JobError, UsageError
 from pipeline.graph import follow_feeds
 from pipeline.metrics import serving
-from pipeline.plan import AUTO, TenantPlan, Wish, first_listed, make_plans, prepare
+from pipeline.plan import AUTO, TenantPlan, Wish, first_asked, make_plans, prepare
 from pipeline.runners import (
     can_wait_between_polls,
     cancel,
@@ -135,7 +135,7 @@ def _follows(plan: TenantPlan, config: Config, run_id: str, interval: timedelta)
     state = open_tenant(plan.lake, plan.connection.tenant_id).ledger.state
     for content_type in plan.connection.content_types:
         # Only the start of its range counts.
-        start = min(first_listed(state, content_type, now), now)
+        start = min(first_asked(state, content_type, now), now)
         settle = config.settle.get(content_type, timedelta(seconds=limits()["late_arrival"]))
         feed = Feed(
             plan.connection,

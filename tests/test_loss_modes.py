@@ -125,8 +125,6 @@ def is_named(blob: BlobTruth, gaps: list[dict[str, Any]]) -> bool:
     )
 
 
-# urllib3 leaves a socket to the garbage collector where the connection is reset during the handshake.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("script", [name for name in script_names() if name not in ELSEWHERE])
 def test_loss_mode_is_survived(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     course, lake = LATER.get(script, ONCE), tmp_path / "lake"

@@ -8,7 +8,7 @@ import pytest
 from lake.entries import LISTED, LOST, Listing, Slice, State
 from o365.connection import Connection
 from pipeline.errors import UsageError
-from pipeline.plan import Span, _not_covered, by_age, first_listed, parse_span
+from pipeline.plan import Span, _not_covered, by_age, first_asked, parse_span
 from schemas.times import TimeRange
 from transforms.elements import Feed
 
@@ -29,11 +29,11 @@ def state(*slices: tuple[float, float, str]) -> State:
 
 
 def test_auto_takes_all_that_is_kept_on_an_empty_lake() -> None:
-    assert first_listed(State(), FEED, NOW) == NOW - timedelta(days=7)
+    assert first_asked(State(), FEED, NOW) == NOW - timedelta(days=7)
 
 
 def test_auto_does_not_go_back_behind_what_was_ever_asked_for() -> None:
-    assert first_listed(state((3, 1, LISTED)), FEED, NOW) == hour(3)
+    assert first_asked(state((3, 1, LISTED)), FEED, NOW) == hour(3)
 
 
 def test_only_listed_slices_cover_a_range_that_is_asked_for() -> None:

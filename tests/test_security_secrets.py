@@ -21,9 +21,9 @@ from o365.credential import read_credential
 from o365.errors import ActivityError
 from o365.identity import TokenSource
 from o365.transport import Answer
-from pipeline.backfill import beam_options
 from pipeline.config import SETTINGS
 from pipeline.graph import land_feeds
+from pipeline.runners import beam_options
 from schemas.times import TimeRange
 from tests.commands import ROOT, auditlake, environment
 from transforms.elements import Feed

@@ -149,8 +149,11 @@ def check_had(
             yield f"blob {content_id} of {len(blob.good)} records could be had and {what}"
 
 
-def check_named(folder: Path, truth: Truth, now: datetime) -> Iterator[str]:
-    """Checks that whatever was told to a collector, or lies in what it was to cover, is landed or named as missing."""
+def check_named(folder: Path, truth: Truth, now: datetime, *, hidden: bool) -> Iterator[str]:
+    """Checks that whatever was told to a collector, or lies in what it was to cover, is landed or named as missing.
+
+    Where blobs were `hidden` from listings of their slices, nobody can name them once they have aged out.
+    """
     state = Ledger(LocalStorage(folder), truth.tenant_id).state
     gaps = find_gaps(truth.tenant_id, state, now)
     named = {i for gap in gaps for i in gap.blobs}
@@ -159,7 +162,7 @@ def check_named(folder: Path, truth: Truth, now: datetime) -> Iterator[str]:
     listed = _listed_at(state)
     for content_id, true in truth.blobs.items():
         blob = true.blob
-        if state.has_landed(content_id) or content_id in named:
+        if state.has_landed(content_id) or content_id in named or (hidden and content_id not in state.blobs):
             continue
         if any(c == blob.content_type and start <= blob.created < end for c, start, end in stretches):
             continue

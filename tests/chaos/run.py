@@ -285,10 +285,10 @@ class Run:
 
     def problems(self) -> Iterator[str]:
         """Yields what is wrong with the lake at rest."""
-        now = self._now()
+        now, hidden = self._now(), any(f.what == "page_gaps" for act in self._plan.acts for f in act.faults)
         yield from check.check_lake(self.lake, self.truths)
         for truth in self.truths:
-            yield from check.check_named(self.lake, truth, now)
+            yield from check.check_named(self.lake, truth, now, hidden=hidden)
             yield from check.check_entries(self.lake, truth.tenant_id)
         secrets = [t.client_secret for t in self._emu.tenants]
         yield from check.check_secrets(self.lake, secrets)
