@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -41,10 +41,6 @@ class Outcome:
     commands: int = 0
     kills: int = 0
     races: int = 0
-    landed: int = 0
-    expired: int = 0
-    rows: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Run:
