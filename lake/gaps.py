@@ -1,8 +1,7 @@
 """Stretches of available time that are not proven complete: where, why, and until when they can still be healed.
 
-slices ── never listed, not listed, lost ─┐
-blobs ─── pending, failed, unreadable ────┴─ gaps, the most urgent first
-          expired
+slices ── never listed, not listed, lost, unsettled ─┐
+blobs ─── pending, failed, unreadable, expired ──────┴─ gaps, the most urgent first
 """
 
 from collections import defaultdict
@@ -17,7 +16,8 @@ from lake.text_table import text_table
 from schemas.contract import limits
 from schemas.times import TimeRange, format_utc
 
-NEVER_LISTED, NOT_LISTED, PENDING, UNREADABLE = "never listed", "not listed", "pending", "unreadable"
+NEVER_LISTED, NOT_LISTED, UNSETTLED = "never listed", "not listed", "unsettled"
+PENDING, UNREADABLE = "pending", "unreadable"
 _KINDS = {None: PENDING, FAILED: FAILED, REJECTED: UNREADABLE, EXPIRED: EXPIRED}
 _NOT_DUE = timedelta(hours=2)  # what became available so lately is not missed yet
 _TOGETHER = timedelta(hours=1)
@@ -30,9 +30,10 @@ SHOWN = 40
 class Gap:
     """A stretch `[start, end)` of available time of one feed that is not proven complete.
 
-    `kind` is never listed, not listed (the listing failed), lost (older than the service keeps), or of the named blobs
-    in it pending, failed, unreadable (kept whole under rejected/) or expired. `until` is when the first of it can no
-    longer be had, None where nothing can.
+    `kind` is never listed, not listed (the listing failed), lost (older than the service keeps), unsettled (listed
+    before late content had come, and never again while the service kept it), or of the named blobs in it pending,
+    failed, unreadable (kept whole under rejected/) or expired. `until` is when the first of it can no longer be had,
+    None where nothing can.
     """
 
     tenant: str
@@ -70,11 +71,24 @@ def _listing_gaps(
         kind = LOST if one.outcome == LOST else NOT_LISTED
         for rest in without(told[-1], covered):
             yield from _timed(Gap(tenant, content_type, rest.start, rest.end, kind, one.cause or ""), now)
+    for early in _unsettled(slices, now):
+        yield Gap(tenant, content_type, early.start, early.end, UNSETTLED, "listed before late content had come")
     known = [*covered, *told]
     last = max((r.end for r in known), default=asked)
     stretch = TimeRange(asked, max(asked, now if now - last > _NOT_DUE else last))
     for rest in without(stretch, known):
         yield from _timed(Gap(tenant, content_type, rest.start, rest.end, NEVER_LISTED, "no run has asked for it"), now)
+
+
+def _unsettled(slices: Iterable[SliceState], now: datetime) -> list[TimeRange]:
+    """Gives the stretches that were listed too early and have aged out since."""
+    oldest = now - timedelta(seconds=limits()["retention"])
+    settle = timedelta(seconds=limits()["late_arrival"])
+    return joined(
+        TimeRange(s.start, s.end)
+        for s in slices
+        if s.outcome == LISTED and not s.closed and s.at < s.end + settle and s.end <= oldest
+    )
 
 
 def _timed(gap: Gap, now: datetime) -> Iterator[Gap]:
@@ -97,6 +111,16 @@ def listed_ranges(slices: Iterable[SliceState]) -> list[TimeRange]:
         for s in sorted(slices, key=lambda s: s.start)
         if s.outcome == LISTED and s.at > s.start
     ]
+
+
+def joined(ranges: Iterable[TimeRange]) -> list[TimeRange]:
+    """Gives ranges in order, those that touch as one."""
+    found: list[TimeRange] = []
+    for one in sorted(ranges):
+        if found and one.start <= found[-1].end:
+            one = TimeRange(found[-1].start, max(found.pop().end, one.end))
+        found.append(one)
+    return found
 
 
 def without(wanted: TimeRange, covered: Iterable[TimeRange]) -> Iterator[TimeRange]:

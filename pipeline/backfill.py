@@ -104,9 +104,9 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, p: beam.Pipeline) 
     summary.seconds = time.monotonic() - started
     for plan in plans:
         ledger = open_tenant(plan.lake, plan.connection.tenant_id).ledger
-        add_entries(summary, ledger.entries_after(plan.base))
+        vain = add_entries(summary, ledger.entries_after(plan.base))
         gaps = find_gaps(plan.connection.tenant_id, ledger.state, plan.now)
-        add_gaps(summary, plan.connection.name, gaps, asked(plan), plan.now)
+        add_gaps(summary, plan.connection.name, gaps, asked(plan), plan.now, vain)
     return summary
 
 

@@ -45,7 +45,7 @@ from pipeline.runners import (
     run_graph,
     start_graph,
 )
-from pipeline.summary import Summary, add_gaps, describe
+from pipeline.summary import Summary, Vain, add_gaps, describe
 from pipeline.summary import to_json as summary_to_json
 from pipeline.watch import Figures, Watch, line
 from pipeline.watch import to_json as figures_to_json
@@ -307,9 +307,8 @@ class _Stream:
                 feeds = [f.feed for f in self.follows if f.feed.connection == connection]
                 state = open_tenant(feeds[0].lake, connection.tenant_id).ledger.state
                 asked = {f.content_type: TimeRange(f.time_range.start, figures.at) for f in feeds}
-                add_gaps(
-                    self.summary, connection.name, find_gaps(connection.tenant_id, state, figures.at), asked, figures.at
-                )
+                gaps = find_gaps(connection.tenant_id, state, figures.at)
+                add_gaps(self.summary, connection.name, gaps, asked, figures.at, Vain())
         except LakeError as error:
             self.say("closing", str(error))
         told = json.dumps(summary_to_json(self.summary)) if self.json_output else describe(self.summary)

@@ -1,18 +1,20 @@
 """What a run did, from its entries in the ledger: numbers, what is missing, what to run next."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lake import layout
 from lake.entries import EXPIRED, FAILED, LANDED, LISTED, REJECTED, Entry, Listing
-from lake.gaps import SOON, Gap
+from lake.gaps import SOON, Gap, joined, without
 from lake.text_table import one_line
 from pipeline.plan import Failure
 from schemas.times import TimeRange, format_utc
 
 SHOWN = 5
+RELISTING = "not listed again"
+_NOW = timedelta(seconds=2)  # the service tells whole seconds: two looks at its clock may differ by as much
 
 
 @dataclass(slots=True)
@@ -46,6 +48,14 @@ class Summary:
         return 1 if self.missing else 0
 
 
+@dataclass(slots=True)
+class Vain:
+    """What a run asked for and did not get: slices of each content type with the causes, and ids of blobs."""
+
+    slices: defaultdict[str, dict[TimeRange, str]] = field(default_factory=lambda: defaultdict(dict))
+    blobs: set[str] = field(default_factory=set)
+
+
 def add_failures(summary: Summary, failures: Iterable[Failure]) -> None:
     """Adds tenants and feeds that could not be prepared."""
     for f in failures:
@@ -53,15 +63,22 @@ def add_failures(summary: Summary, failures: Iterable[Failure]) -> None:
         summary.missing.append(f"{what}: {f.message}")
 
 
-def add_entries(summary: Summary, entries: Iterable[Entry]) -> None:
-    """Adds a tenant's entries of the run."""
+def add_entries(summary: Summary, entries: Iterable[Entry]) -> Vain:
+    """Adds a tenant's entries of the run; returns what it asked for in vain."""
+    vain = Vain()
     for entry in entries:
         if entry.run != summary.run:
             continue
         if isinstance(entry, Listing):
             summary.slices += sum(s.outcome == LISTED for s in entry.slices)
             summary.blobs_listed += sum(s.blobs for s in entry.slices)
+            for s in entry.slices:
+                if s.outcome == LISTED:
+                    vain.slices[entry.content_type].pop(TimeRange(s.start, s.end), None)
+                else:
+                    vain.slices[entry.content_type][TimeRange(s.start, s.end)] = s.cause or ""
             continue
+        vain.blobs.update(b.content_id for b in entry.blobs if b.status != LANDED)
         for b in entry.blobs:
             summary.blobs[b.status] += 1
             summary.records += b.records
@@ -75,21 +92,29 @@ def add_entries(summary: Summary, entries: Iterable[Entry]) -> None:
             if where:
                 summary.rows[where[0]] += ref.rows
         summary.drift.update({f"{d.table}.{d.member} ({d.json_type})": d.count for d in entry.drift})
+    return vain
 
 
-def add_gaps(summary: Summary, tenant: str, gaps: Iterable[Gap], asked: Mapping[str, TimeRange], now: datetime) -> None:
-    """Adds what is missing of the stretches that were asked for, and what is about to age out anywhere."""
+def add_gaps(
+    summary: Summary, tenant: str, gaps: Sequence[Gap], asked: Mapping[str, TimeRange], now: datetime, vain: Vain
+) -> None:
+    """Adds what is missing of the stretches that were asked for or asked in vain, and what is about to age out."""
+    gaps = [g for g in gaps if g.blobs or g.start < now - _NOW]
     for gap in gaps:
         wanted = asked.get(gap.content_type)
         if gap.until is not None and gap.until - now < SOON:
             summary.expiring.append(f"{_sentence(tenant, gap)}; it can be had until {format_utc(gap.until)}")
-        if wanted is None or not (gap.start < wanted.end and gap.end > wanted.start):
-            continue
-        if gap.blobs:
-            where = f"{tenant} {gap.content_type}"
-            summary.missing += [f"{where}: blob {content_id} {gap.kind}: {gap.cause}" for content_id in gap.blobs]
-        else:
+        is_wanted = wanted is not None and gap.start < wanted.end and gap.end > wanted.start
+        if not gap.blobs and is_wanted:
             summary.missing.append(_sentence(tenant, gap))
+        where = f"{tenant} {gap.content_type}: blob"
+        blobs = [i for i in gap.blobs if is_wanted or i in vain.blobs]
+        summary.missing += [f"{where} {content_id} {gap.kind}: {gap.cause}" for content_id in blobs]
+    for content_type, slices in vain.slices.items():
+        known = [TimeRange(g.start, g.end) for g in gaps if g.content_type == content_type and not g.blobs]
+        for rest in joined(r for one in slices for r in without(one, known)):
+            cause = next(c for one, c in slices.items() if one.start < rest.end and one.end > rest.start)
+            summary.missing.append(_sentence(tenant, Gap(tenant, content_type, rest.start, rest.end, RELISTING, cause)))
 
 
 def _sentence(tenant: str, gap: Gap) -> str:

@@ -167,12 +167,18 @@ def test_backfill_survives_faults_and_lands_everything(script: str, tmp_path: Pa
 
 def test_blobs_that_expire_before_they_are_fetched_are_named(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
+    statuses = "select content_id, status from ledger_blobs where status <> 'landed'"
     with running(count=300, shape=FEW_BLOBS, faults=Path("expiring")) as emu:
         done = auditlake("backfill", "--lake", lake, "--start", "-7d", env=environment(emu), cwd=tmp_path)
-    expired = rows(lake, "select content_id from ledger_blobs where status = 'expired'")
-    assert expired
-    assert done.returncode == 1
-    assert all(r["content_id"] in done.stdout for r in expired[:20])
+        early = rows(lake, statuses)
+        emu.clock.advance(timedelta(days=7).total_seconds())
+        again = auditlake("backfill", "--lake", lake, "--start", "auto", env=environment(emu), cwd=tmp_path)
+    expired = rows(lake, statuses)
+    assert {r["status"] for r in early} == {"failed"}, "it is asked for again until its time is up"
+    assert {r["status"] for r in expired} == {"expired"}
+    assert {r["content_id"] for r in expired} >= {r["content_id"] for r in early}
+    assert (done.returncode, again.returncode) == (1, 1)
+    assert all(r["content_id"] in done.stdout for r in early[:20])
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 

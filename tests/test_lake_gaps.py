@@ -162,3 +162,12 @@ def test_long_list_is_cut_and_says_so() -> None:
 
 def test_hour_of_grace_is_not_a_gap() -> None:
     assert found(state_of((0, 1, LISTED)), hour(1) + timedelta(minutes=90)) == []
+
+
+def test_slice_listed_before_late_content_had_come_is_a_gap_once_it_has_aged_out() -> None:
+    state = state_of((0, 2, LISTED), (2, 3, LISTED), at=hour(3))
+    state.apply(Listing("run", hour(60), FEED, [Slice(hour(3), hour(4), LISTED, hour(60))], []))
+    state.apply(Listing("run", hour(60), FEED, [Slice(hour(4), hour(20), LISTED, hour(60), closed=True)], []))
+    assert "unsettled" not in {g.kind for g in find_gaps(TENANT, state, hour(7 * 24 + 1))}
+    gone = [g for g in find_gaps(TENANT, state, hour(9 * 24)) if g.kind == "unsettled"]
+    assert [(g.start, g.end, g.until) for g in gone] == [(hour(0), hour(3), None)]

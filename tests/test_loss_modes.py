@@ -45,7 +45,7 @@ LATER = {
     "outage-26-hours": Course(((0, 0), (10, 1), (28, 0), (48, 0)), deadline_s=3),
     "outage-4-hours": Course(((0, 0), (2, 1), (6, 0), (30, 0)), deadline_s=3),
     "outage-of-blobs": Course(((0, 0), (24, 1), (28, 0), (50, 0)), deadline_s=3),
-    "error-codes": Course(((0, 1), (2, None)), is_whole=False, deadline_s=3),
+    "error-codes": Course(((0, 1), (2, 1), (3, 0)), deadline_s=3),
     "past-retention": Course(((0, 1), (9 * 24, 1), (9 * 24 + 1, None)), is_whole=False, start_days=9),
     "expired-blobs": Course(((0, 1), (0.1, 1)), is_whole=False),
     "expiring": Course(((0, 1), (0.1, 1)), is_whole=False),

@@ -5,6 +5,7 @@ ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from threading import Semaphore
@@ -92,7 +93,7 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     landing = Unit(lake, feed.run, feed.content_type, client.now)
     retrieve = partial(client.retrieve, deadline_s=feed.deadline_s)
     for blob, fetched in _Fetches(pool, retrieve).ahead(wanted):
-        _add(landing, retrieve, blob, fetched, feed.run)
+        _add(landing, retrieve, blob, fetched, feed.run, client.now)
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     entry = landing.commit()
     return _outcome(unit, entry)
@@ -154,11 +155,20 @@ class _Fetches:
             self._gate.release()
 
 
-def _add(landing: Unit, retrieve: Retrieve, blob: ContentBlob, fetched: "Future[bytes]", run: str) -> None:
+def _add(
+    landing: Unit,
+    retrieve: Retrieve,
+    blob: ContentBlob,
+    fetched: "Future[bytes]",
+    run: str,
+    now: Callable[[], datetime],
+) -> None:
     try:
         body, raws = _read_again(retrieve, blob, fetched.result())
     except ActivityError as error:
-        landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired)
+        # Before its time a blob that is said to have expired is asked for again by the next run, as any failed one.
+        is_due = now() >= blob.content_expiration
+        landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired and is_due)
         count(run, settled=1, failed=1)
         return
     if raws is None:
