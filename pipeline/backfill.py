@@ -48,7 +48,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
         return _show_plans(plans, out)
     summary = _run_plans(plans, Summary(config.lake, run_id), p)
     if not is_waited_for(p.options):
-        _show_submitted(summary, out, json_output=args.json)
+        show_submitted(summary, out, json_output=args.json)
     elif args.json:
         print(json.dumps(to_json(summary)), file=out)
     else:
@@ -69,7 +69,8 @@ def check_writable(uri: str) -> None:
         raise UsageError(f"the lake {uri!r} cannot be written: {error}") from error
 
 
-def _show_submitted(summary: Summary, out: TextIO, *, json_output: bool) -> None:
+def show_submitted(summary: Summary, out: TextIO, *, json_output: bool) -> None:
+    """Tells of a job that is not waited for."""
     if json_output:
         said = json.dumps({"run": summary.run, "lake": summary.lake, "submitted": True, "missing": summary.missing})
     else:

@@ -29,7 +29,7 @@ from lake.storage import LakeError
 from lake.tenant import open_tenant
 from o365.clients import client_for
 from o365.errors import ActivityError
-from pipeline.backfill import check_writable
+from pipeline.backfill import check_writable, show_submitted
 from pipeline.config import Config, load_config
 from pipeline.errors import JobError, UsageError
 from pipeline.graph import follow_feeds
@@ -251,7 +251,7 @@ class _Stream:
             try:
                 result = start_graph(p)
                 if not is_waited_for(p.options):
-                    print(f"submitted; auditlake status --lake {self.summary.lake} tells how far it is", file=self.out)
+                    show_submitted(self.summary, self.out, json_output=self.json_output)
                     return
                 self._watch_job(p, result)
             except JobError as error:

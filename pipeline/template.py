@@ -2,7 +2,7 @@
 
 --tenant_id=… --gaps=true --end= --project=…   ⟶   --tenant-id=… --gaps --project=…
 
-`python -m pipeline.template` prints the template's metadata.
+`python -m pipeline.template COMMAND` prints the template's metadata.
 """
 
 import json
@@ -42,8 +42,17 @@ def to_flags(command: str, words: Sequence[str]) -> Iterator[str]:
             yield f"{option.option_strings[0]}={value}"
 
 
-def metadata(command: str, summary: str, *, streaming: bool = False) -> dict[str, Any]:
-    """Gives the metadata of a command's template: every option is a parameter."""
+DESCRIPTIONS = {
+    "backfill": "Lands what Microsoft 365's audit feed has and the lake does not, each record once.",
+    "stream": "Follows Microsoft 365's audit feed and lands what appears, each record once.",
+}
+
+
+def metadata(command: str) -> dict[str, Any]:
+    """Gives the metadata of a command's template: every option is a parameter.
+
+    A stream may run in either of Dataflow's modes: what is handed on twice lands once, for the ledger is the commit.
+    """
     parameters = []
     for option in options_of(command):
         words = str(option.help)
@@ -57,10 +66,11 @@ def metadata(command: str, summary: str, *, streaming: bool = False) -> dict[str
         if isinstance(option, _StoreTrueAction):
             parameter["regexes"] = ["^(true|false)$"]
         parameters.append(parameter)
-    return {"name": f"auditlake {command}", "description": summary, "streaming": streaming, "parameters": parameters}
+    is_stream = command == "stream"
+    about = {"name": f"auditlake {command}", "description": DESCRIPTIONS[command], "streaming": is_stream}
+    modes = {"supportsAtLeastOnce": True, "supportsExactlyOnce": True} if is_stream else {}
+    return about | modes | {"parameters": parameters}
 
-
-BACKFILL = "Lands what Microsoft 365's audit feed has and the lake does not, each record once."
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(metadata("backfill", BACKFILL), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(metadata(sys.argv[1]), indent=2, ensure_ascii=False) + "\n")
