@@ -33,8 +33,8 @@ from lake.verify import verify
 from o365.clients import _CLIENTS
 from pipeline.arguments import parse
 from pipeline.stream import run
-from pipeline.watch import quantile
 from schemas.contract import content_types
+from transforms.backlog import quantile
 
 FAULTS = '[[fault]]\nwhat = "throttled"\nretry_after = 2\nshare = 0.01\nwhere = ["content", "blob"]\n'
 RECORDS = 20

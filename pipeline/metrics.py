@@ -7,7 +7,8 @@ from threading import Thread
 
 from lake.storage import LakeError
 from pipeline.errors import UsageError
-from pipeline.watch import Figures, Watch, behind_s
+from pipeline.watch import Figures, Watch
+from transforms.backlog import behind_s
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _Sample = tuple[dict[str, str], float]
@@ -24,7 +25,7 @@ def _families(figures: Figures, reason: str | None) -> Iterator[tuple[str, str, 
     yield "behind", "gauge", "1 where /healthz says behind", [({}, float(reason is not None))]
     waiting = [(labels, float(f.backlog_blobs)) for labels, f in feeds]
     yield "backlog_blobs", "gauge", "Blobs that were listed and have not landed", waiting
-    behind = [(labels, behind_s(f, at)) for labels, f in feeds]
+    behind = [(labels, behind_s(at, f.listed_up_to, f.oldest_created)) for labels, f in feeds]
     yield "backlog_seconds", "gauge", "From the first thing that a feed lacks to now", behind
     failed = [(labels, float(f.failed_blobs)) for labels, f in feeds]
     yield "failed_blobs", "gauge", "Blobs that failed, and are tried again until they expire", failed

@@ -4,25 +4,21 @@ ledgers ── new entries ── totals, lags ─┐
         └─ state ── backlog ────────────┴─ figures ── metrics, /healthz, a line for a terminal or a script
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 
-from lake.entries import FAILED, LANDED, LOST, REJECTED, UNLISTED, BlobState, Entry, Listing, State
+from lake.entries import FAILED, LANDED, REJECTED, Entry, Listing, State
 from lake.ledger import Ledger
 from lake.tenant import open_tenant
 from o365.clients import client_for
 from pipeline.summary import Summary, add_entries
-from schemas.contract import limits
 from schemas.times import format_utc
+from transforms.backlog import Lags, backlog_of, behind_s, expiration_of
 from transforms.elements import Feed, Follow
-from transforms.grid import tick_of, tick_range
-from transforms.lister import oldest_listable
 
-LAG_OVER = timedelta(hours=1)
-"""Lags are of the blobs that landed in this time."""
 BEHIND_AFTER = timedelta(minutes=15)
 """A feed that was not listed, or a blob that was not landed, for so long is behind."""
 _BEHIND_POLLS = 10
@@ -63,13 +59,7 @@ class Figures:
     @property
     def backlog_s(self) -> float:
         """Seconds by which the feed that is worst is behind: of time not listed, or of blobs not landed."""
-        return max((behind_s(f, self.at) for f in self.feeds), default=0.0)
-
-
-def behind_s(feed: FeedFigures, at: datetime) -> float:
-    """Gives the seconds from the first thing that a feed lacks to now."""
-    first = min(feed.listed_up_to, feed.oldest_created or feed.listed_up_to)
-    return max(0.0, (at - first).total_seconds())
+        return max((behind_s(self.at, f.listed_up_to, f.oldest_created) for f in self.feeds), default=0.0)
 
 
 @dataclass(slots=True)
@@ -78,7 +68,7 @@ class _Tenant:
     seen: int
     feeds: list[Feed] = field(default_factory=list)
     waiting: dict[str, datetime] = field(default_factory=dict)
-    lags: dict[str, deque[tuple[datetime, float]]] = field(default_factory=dict)
+    lags: dict[str, Lags] = field(default_factory=dict)
 
 
 class Watch:
@@ -141,64 +131,36 @@ def _look(tenant: _Tenant, summary: Summary, now: datetime) -> list[FeedFigures]
     entries = list(tenant.ledger.entries_after(tenant.seen))
     tenant.seen += len(entries)
     add_entries(summary, entries)
-    _note_lags(tenant, entries, now)
+    _note_lags(tenant, entries)
     with tenant.ledger.lock:  # others add entries meanwhile
-        state = tenant.ledger.state
-        # What was kept unreadable and has expired is not waited for any more.
-        waiting = [i for i in state.unsettled if not (state.blobs[i].kept and _expiration(state.blobs[i]) < now)]
-        tenant.waiting = {i: min(now, tenant.waiting.get(i, now)) for i in waiting}
-        return [_feed(feed, tenant, state, now) for feed in tenant.feeds]
+        feeds = [_feed(feed, tenant, tenant.ledger.state, now) for feed in tenant.feeds]
+        tenant.waiting = {i: since for i, since in tenant.waiting.items() if i in tenant.ledger.state.unsettled}
+        return feeds
 
 
-def _note_lags(tenant: _Tenant, entries: list[Entry], now: datetime) -> None:
+def _note_lags(tenant: _Tenant, entries: list[Entry]) -> None:
     for entry in entries:
-        lags = tenant.lags.setdefault(getattr(entry, "content_type", ""), deque())
         if not isinstance(entry, Listing):
-            lags.extend((entry.at, (entry.at - b.created).total_seconds()) for b in entry.blobs if b.status == LANDED)
-    for lags in tenant.lags.values():
-        while lags and lags[0][0] < now - LAG_OVER:
-            lags.popleft()
+            lags = tenant.lags.setdefault(getattr(entry, "content_type", ""), Lags())
+            lags.add(entry.at, (b.created for b in entry.blobs if b.status == LANDED))
 
 
 def _feed(feed: Feed, tenant: _Tenant, state: State, now: datetime) -> FeedFigures:
-    name = feed.connection.tenant_id
-    found = FeedFigures(name, feed.content_type, *_listed(feed, state, now))
-    waiting = [(i, state.blobs[i]) for i in tenant.waiting if state.blobs[i].content_type == feed.content_type]
-    found.backlog_blobs = len(waiting)
-    found.failed_blobs = sum(b.status in (FAILED, REJECTED) for _, b in waiting)
-    if waiting:
-        found.oldest, blob = min(waiting, key=lambda w: (w[1].created, w[0]))
+    backlog = backlog_of(feed, state, now)
+    found = FeedFigures(
+        feed.connection.tenant_id, feed.content_type, backlog.listed_up_to, backlog.last_listed, len(backlog.waiting)
+    )
+    found.failed_blobs = sum(b.status in (FAILED, REJECTED) for b in backlog.waiting.values())
+    for content_id in backlog.waiting:
+        tenant.waiting[content_id] = min(now, tenant.waiting.get(content_id, now))
+    if backlog.oldest:
+        found.oldest, blob = backlog.oldest
         found.oldest_created = blob.created
-        found.oldest_expires = _expiration(blob)
-        found.waiting_since = min(tenant.waiting[i] for i, _ in waiting)
-    if lags := sorted(lag for _, lag in tenant.lags.get(feed.content_type, ())):
-        found.lag_p50_s, found.lag_p95_s = quantile(lags, 0.5), quantile(lags, 0.95)
+        found.oldest_expires = expiration_of(blob)
+        found.waiting_since = min(tenant.waiting[i] for i in backlog.waiting)
+    if feed.content_type in tenant.lags and (lags := tenant.lags[feed.content_type].quantiles(now)):
+        found.lag_p50_s, found.lag_p95_s = lags
     return found
-
-
-def _expiration(blob: BlobState) -> datetime:
-    return blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
-
-
-def quantile(values: Sequence[float], part: float) -> float:
-    """Gives the smallest of sorted values that at least this part of them does not exceed."""
-    return values[max(0, -int(-part * len(values) // 1) - 1)]
-
-
-def _listed(feed: Feed, state: State, now: datetime) -> tuple[datetime, datetime | None]:
-    """Gives the instant up to which a feed was listed without a hole, and when it was listed last."""
-    start = max(feed.time_range.start, oldest_listable(now))
-    up_to, last = now, None
-    for tick in range(tick_of(now), tick_of(start) - 1, -1):
-        stretch = tick_range(tick)
-        known = state.slices.get((feed.content_type, stretch.start))
-        if known is None or known.outcome == UNLISTED:
-            up_to = stretch.start
-        elif known.outcome != LOST:
-            last = max(last or known.at, known.at)
-            if known.at < stretch.end:
-                up_to = min(up_to, max(known.at, stretch.start)) if up_to > known.at else up_to
-    return max(start, up_to), last
 
 
 def _second(time: datetime) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apache_beam.io.restriction_trackers import OffsetRange
@@ -20,8 +21,10 @@ from emulator.server import Emulator, running
 from lake.entries import LISTED, LOST, Listing, Slice
 from lake.tenant import open_tenant
 from o365.connection import Connection
+from pipeline.graph import follow_feeds
+from pipeline.runners import new_pipeline
 from schemas.times import TimeRange
-from tests.commands import forget
+from tests.commands import ROOT, forget
 from tests.test_settling import add_blob
 from transforms.elements import Feed, Follow
 from transforms.follow_content import _OpenFollowFn, poll
@@ -31,6 +34,14 @@ from transforms.polls import OPEN, FollowWatermark, PollTracker, poll_of, poll_t
 START = (datetime.now(UTC) - timedelta(days=20)).replace(minute=20, second=0, microsecond=0)
 INTERVAL = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
+FIGURES = (
+    "backlog_blobs",
+    "backlog_seconds",
+    "oldest_unfetched_age_seconds",
+    "oldest_unfetched_expires_seconds",
+    "lag_p50_seconds",
+    "lag_p95_seconds",
+)
 
 
 @dataclass
@@ -213,3 +224,48 @@ def test_machine_with_a_wrong_clock_makes_nothing_lost_before_the_service_has_to
     assert LOST not in {s.outcome for s in state.slices.values()}
     assert max(s.start for s in state.slices.values()) <= START
     assert timestamp(polled.settled_up_to) <= timestamp(START)
+
+
+class Guarded(dict[str, None]):
+    """What a state says is unsettled, for a thread that must hold the ledger's lock to walk through it."""
+
+    def __init__(self, lock: Any, known: dict[str, None]) -> None:
+        super().__init__(known)
+        self.lock = lock
+
+    def __iter__(self) -> Iterator[str]:
+        assert self.lock._is_owned(), "another thread may change it"
+        return super().__iter__()
+
+
+def test_poll_walks_through_the_ledger_only_while_landing_cannot_change_it(driver: Driver) -> None:
+    feed = driver.follow.feed
+    add_blob(driver.emu.tenants[0], 1, START)
+    ledger = open_tenant(feed.lake, feed.connection.tenant_id).ledger
+    ledger.state.unsettled = Guarded(ledger.lock, ledger.state.unsettled)
+    assert len(driver.wake()) == 1
+    assert len(poll(driver.follow, INTERVAL, driver.emu.clock.now).backlog.waiting) == 1
+
+
+def test_beam_is_told_what_a_person_watches(driver: Driver) -> None:
+    tenant = driver.emu.tenants[0]
+    add_blob(tenant, 1, START - timedelta(minutes=3))
+    bad = add_blob(tenant, 2, START - timedelta(hours=1))
+    tenant.by_id.pop(bad)  # listed, and then AF20050
+    first = poll_of(START, INTERVAL)
+    told: dict[tuple[str, str], Any] = {}
+    for _ in range(2):  # the first poll finds the blobs before they have landed
+        p = new_pipeline([])
+        follow_feeds(p, [replace(driver.follow, start=first, stop=first + 1)], is_open=False)
+        found = p.run().metrics().query()
+        told |= {(m.key.metric.namespace, m.key.metric.name): m.committed for m in found["gauges"]}
+        told |= {("", m.key.metric.name): m.committed for m in found["distributions"]}
+    of_feed = f"auditlake.{tenant.tenant_id}.Audit.Exchange"
+    values = {name: told[of_feed, name].value for name in FIGURES}
+    day = 86400
+    assert values == pytest.approx(dict(zip(FIGURES, (1, 3600, 3600, 7 * day - 3600, 180, 180), strict=True)), abs=2)
+    assert (told["", "lag_seconds"].count, told["", "lag_seconds"].max) == (1, pytest.approx(180, abs=2))
+    assert told[f"auditlake.{tenant.tenant_id}", "quota_used_percent"].value >= 0
+    page = (ROOT / "docs/streaming.md").read_text()
+    for name in (*FIGURES, "lag_seconds", "quota_used_percent"):
+        assert f"`{name}`" in page

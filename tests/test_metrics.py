@@ -17,10 +17,11 @@ from emulator.server import Emulator, running
 from pipeline import watch
 from pipeline.metrics import render, serving
 from pipeline.summary import Summary
-from pipeline.watch import FeedFigures, Figures, Watch, quantile
+from pipeline.watch import FeedFigures, Figures, Watch
 from tests.commands import ROOT
 from tests.streams import stream_here, until
 from tests.test_settling import add_blob
+from transforms.backlog import quantile
 
 START = (datetime.now(UTC) - timedelta(days=20)).replace(minute=20, second=0, microsecond=0)
 MINUTE = timedelta(minutes=1)

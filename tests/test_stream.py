@@ -19,10 +19,10 @@ from emulator.clock import Clock
 from emulator.server import Emulator, running
 from emulator.tenant import Answer
 from lake.tenant import open_tenant
-from pipeline.watch import quantile
 from tests.commands import auditlake_here, environment, rows_here
 from tests.streams import Watcher, stream_here, until
 from tests.test_settling import add_blob, landed
+from transforms.backlog import quantile
 
 START = (datetime.now(UTC) - timedelta(days=20)).replace(minute=20, second=0, microsecond=0)
 HOUR = timedelta(hours=1)

@@ -19,9 +19,11 @@ from apache_beam.utils.timestamp import Duration
 
 from lake.entries import LISTED, LOST, Slice, State
 from lake.gaps import listed_ranges, without
+from lake.tenant import open_tenant
 from o365.clients import client_for
 from o365.errors import ActivityError
 from schemas.times import TimeRange
+from transforms.backlog import Backlog, backlog_of, namespace_of
 from transforms.elements import ContentUnit, Feed, Follow
 from transforms.grid import tick_of, tick_range
 from transforms.lister import LISTINGS_AT_ONCE, TOO_OLD, Lister, oldest_listable, units_of
@@ -64,7 +66,6 @@ class _FollowFn(beam.DoFn):
         self._blobs_listed = Metrics.counter("auditlake", "blobs_listed")
         self._slices_listed = Metrics.counter("auditlake", "slices_listed")
         self._slices_failed = Metrics.counter("auditlake", "slices_failed")
-        self._backlog = Metrics.gauge("auditlake", "backlog_blobs")
 
     def process(
         self,
@@ -81,7 +82,8 @@ class _FollowFn(beam.DoFn):
         self._blobs_listed.inc(polled.blobs_listed)
         self._slices_listed.inc(polled.slices_listed)
         self._slices_failed.inc(polled.slices_failed)
-        self._backlog.set(polled.backlog)
+        for name, value in polled.backlog.gauges().items():
+            Metrics.gauge(namespace_of(follow.feed), name).set(value)
         reached = watermark.current_watermark()
         for unit in polled.units:
             oldest = timestamp(min(b.content_created for b in unit.blobs))
@@ -123,14 +125,14 @@ class _OpenFollowFn(_FollowFn):
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll of a feed found. `backlog` counts the blobs that are not landed, `units` those to land now."""
+    """What one poll of a feed found. `backlog` is what the feed lacks, `units` the blobs of it to land now."""
 
     units: list[ContentUnit]
     settled_up_to: datetime
     slices_listed: int
     slices_failed: int
     blobs_listed: int
-    backlog: int
+    backlog: Backlog
 
 
 def poll(follow: Follow, in_flight: timedelta, clock: Callable[[], datetime] | None = None) -> Polled:
@@ -147,6 +149,7 @@ def poll(follow: Follow, in_flight: timedelta, clock: Callable[[], datetime] | N
     feed, recall = follow.feed, recall_of(follow.feed)
     _service_time(feed)
     lister = Lister(feed, clock)
+    ledger = open_tenant(feed.lake, feed.connection.tenant_id).ledger
     state, now = lister.state, lister.now()
     first = tick_range(tick_of(feed.time_range.start)).start
     if not recall.is_resting(now):
@@ -165,7 +168,8 @@ def poll(follow: Follow, in_flight: timedelta, clock: Callable[[], datetime] | N
     if listed:
         # Only where the service has told its time: a machine's clock must not make anything lost or settled.
         oldest = max(oldest_listable(lister.now()), first)
-        lister.slices += _aged_out(feed, recall, state, oldest, lister.now())
+        with ledger.lock:  # landing adds entries meanwhile
+            lister.slices += _aged_out(feed, recall, state, oldest, lister.now())
         recall.aged_up_to = oldest
         recall.forget(state, oldest)
     if not all(b.content_id in state.blobs for b in lister.blobs) or any(
@@ -176,7 +180,9 @@ def poll(follow: Follow, in_flight: timedelta, clock: Callable[[], datetime] | N
         recall.looked.update({s.start: s.at for s in listed})
         reached = settled_up_to(state, feed.content_type, oldest, lister.now())
     units = list(units_of(feed, recall.choose(blobs.values(), state, now, in_flight)))
-    return Polled(units, reached, len(listed), failed, sum(s.blobs for s in listed), len(blobs))
+    with ledger.lock:
+        backlog = backlog_of(feed, state, lister.now())
+    return Polled(units, reached, len(listed), failed, sum(s.blobs for s in listed), backlog)
 
 
 def _service_time(feed: Feed) -> datetime:

@@ -3,6 +3,7 @@
 ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows ── one ledger entry ── UnitOutcome
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
@@ -21,7 +22,8 @@ from o365.clients import client_for
 from o365.errors import ActivityError, SkippableError
 from schemas.decode import RawRecord, whole_records
 from schemas.feed import ContentBlob
-from transforms.elements import ContentUnit, UnitOutcome
+from transforms.backlog import Lags, namespace_of
+from transforms.elements import ContentUnit, Feed, UnitOutcome
 from transforms.tally import count
 
 FETCH_THREADS = 8
@@ -58,7 +60,8 @@ class _LandContentFn(beam.DoFn):
             "conflicts": "records_conflicting",
         }
         self._counters = {field: Metrics.counter("auditlake", name) for field, name in names.items()}
-        self._quota_used = Metrics.gauge("auditlake", "quota_used_percent")
+        self._lag = Metrics.distribution("auditlake", "lag_seconds")
+        self._lags: defaultdict[str, Lags] = defaultdict(Lags)
 
     def setup(self) -> None:
         """Starts the threads that fetch."""
@@ -74,15 +77,30 @@ class _LandContentFn(beam.DoFn):
         assert self._pool is not None, "setup runs first"  # noqa: S101
         lake = open_tenant(unit.feed.lake, unit.feed.connection.tenant_id)
         client = client_for(unit.feed.connection)
-        outcome = land_unit(unit, client, lake, self._pool)
+        entry = land_unit(unit, client, lake, self._pool)
+        outcome = _outcome(unit, entry)
         for field, counter in self._counters.items():
             counter.inc(getattr(outcome, field))
-        self._quota_used.set(100 * client.governor.used() // max(client.governor.quota, 1))
+        used = Metrics.gauge(f"auditlake.{unit.feed.connection.tenant_id}", "quota_used_percent")
+        used.set(100 * client.governor.used() // max(client.governor.quota, 1))
+        if entry is not None:
+            self._note_lags(unit.feed, entry)
         yield outcome
 
+    def _note_lags(self, feed: Feed, entry: Landing) -> None:
+        created = [b.created for b in entry.blobs if b.status == LANDED]
+        for one in created:
+            self._lag.update(max(0, round((entry.at - one).total_seconds())))
+        namespace = namespace_of(feed)
+        lags = self._lags[namespace]
+        lags.add(entry.at, created)
+        if quantiles := lags.quantiles(entry.at):
+            for name, lag in zip(("lag_p50_seconds", "lag_p95_seconds"), quantiles, strict=True):
+                Metrics.gauge(namespace, name).set(max(0, round(lag)))
 
-def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool: ThreadPoolExecutor) -> UnitOutcome:
-    """Lands the blobs of a unit that the ledger does not have yet.
+
+def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool: ThreadPoolExecutor) -> Landing | None:
+    """Lands the blobs of a unit that the ledger does not have yet; gives the entry, None where it has all of them.
 
     Raises:
       LakeError: The lake cannot be written; nothing of the unit is committed.
@@ -95,8 +113,7 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     for blob, fetched in _Fetches(pool, retrieve).ahead(wanted):
         _add(landing, retrieve, blob, fetched, feed.run, client.now)
     count(feed.run, settled=len(unit.blobs) - len(wanted))
-    entry = landing.commit()
-    return _outcome(unit, entry)
+    return landing.commit()
 
 
 class _Fetches:

@@ -67,7 +67,9 @@ class Lister:
         """Gives the blobs that the ledger knows and the lake lacks, by their ticks."""
         found: defaultdict[int, list[ContentBlob]] = defaultdict(list)
         state, now = self.state, self.now()
-        for content_id in state.unsettled:
+        with self._lake.ledger.lock:  # others add entries meanwhile
+            waiting = list(state.unsettled)
+        for content_id in waiting:
             blob = state.blobs[content_id]
             if blob.content_type != self._feed.content_type or (
                 blob.kept and blob.expiration and blob.expiration < now
