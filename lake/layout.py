@@ -3,6 +3,7 @@
 <lake>/audit/table=<name>/tenant=<guid>/date=<YYYY-MM-DD>/<name>.parquet
 <lake>/rejected/tenant=<guid>/<name>.avro
 <lake>/_staging/tenant=<guid>/<name>             a staged file, or <name>.removed: the list of files that are to go
+<lake>/_staging/.aside/<name>                    nobody's: a file that is being written, or is written as a try
 <lake>/_ledger/tenant=<guid>/entries/<number>.json
 <lake>/_ledger/tenant=<guid>/checkpoints/<number>.parquet
 """
@@ -14,6 +15,7 @@ from uuid import uuid4
 AUDIT = "audit"
 REJECTED = "rejected"
 STAGING = "_staging"
+ASIDE = f"{STAGING}/.aside"
 LEDGER = "_ledger"
 _GUID = regex(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TABLE = regex(r"[a-z][a-z0-9_]*")
@@ -49,7 +51,12 @@ def rejected_file(tenant: str, name: str) -> str:
 
 def staged(tenant: str, name: str) -> str:
     """Gives the key of a file that waits for its commit."""
-    return f"{STAGING}/tenant={_safe(tenant)}/{name}"
+    return f"{staging(tenant)}/{name}"
+
+
+def staging(tenant: str) -> str:
+    """Gives the folder of a tenant's files that wait for their commit."""
+    return f"{STAGING}/tenant={_safe(tenant)}"
 
 
 def removal(tenant: str) -> str:

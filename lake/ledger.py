@@ -5,6 +5,7 @@ append ── make the entry ── put-if-absent at n+1 ── won: it is commi
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import RLock
 
@@ -15,6 +16,7 @@ from lake.entries import Entry, State, decode_entry
 from lake.storage import LakeError, Storage, WrongRequestError
 
 CHECKPOINT_EVERY = 256
+READS_AT_ONCE = 8
 
 
 class Ledger:
@@ -43,10 +45,28 @@ class Ledger:
             return
 
     def refresh(self) -> None:
-        """Reads the entries that came since the last look."""
+        """Reads the entries that came since the last look: one, one more, and then more and more at a time."""
         with self.lock:
-            while (entry := self._read(self.state.version + 1)) is not None:
-                self.state.apply(entry)
+            base = first = self.state.version + 1
+            while self._apply(range(first, first + min(READS_AT_ONCE, max(1, first - base)))):
+                first = self.state.version + 1
+
+    def _apply(self, numbers: range) -> bool:
+        """Reads entries and applies them up to the first that is missing; tells whether none is."""
+        for entry in self._read_all(numbers):
+            if entry is None:
+                return False
+            self.state.apply(entry)
+        return True
+
+    def _read_all(self, numbers: range) -> Iterator[Entry | None]:
+        """Reads entries, several at a time, and yields them in order."""
+        if len(numbers) < 2:
+            yield from map(self._read, numbers)
+            return
+        with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="ledger") as pool:
+            for first in range(numbers.start, numbers.stop, READS_AT_ONCE):
+                yield from pool.map(self._read, range(first, min(first + READS_AT_ONCE, numbers.stop)))
 
     def _read(self, number: int) -> Entry | None:
         try:
@@ -63,9 +83,7 @@ class Ledger:
     def entries_after(self, number: int) -> Iterator[Entry]:
         """Yields the entries from `number` + 1 to the newest one."""
         self.refresh()
-        for later in range(number + 1, self.state.version + 1):
-            if (entry := self._read(later)) is not None:
-                yield entry
+        yield from (entry for entry in self._read_all(range(number + 1, self.state.version + 1)) if entry is not None)
 
     def append(self, make: Callable[[State], Entry | None]) -> Entry | None:
         """Commits the entry that `make` gives for the newest state, and returns it; None where it gives none.

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from lake import layout
 from lake.storage import LakeError, StoredObject, checked, refused
 
 
@@ -49,7 +50,7 @@ class LocalStorage:
         return True
 
     def _write_aside(self, key: str, data: bytes | memoryview) -> Path:
-        aside = self._path(f"_staging/.aside/{uuid4().hex}")
+        aside = self._path(f"{layout.ASIDE}/{uuid4().hex}")
         try:
             _make_folder(aside.parent)
             _make_folder(self._path(key).parent)

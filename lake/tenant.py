@@ -51,7 +51,7 @@ class TenantLake:
                 self.storage.delete(key)
 
     def _staged(self) -> list[StoredObject]:
-        return [o for o in self.storage.list(layout.STAGING) if layout.tenant_of(o.key) in (self.tenant, None)]
+        return [o for folder in (layout.staging(self.tenant), layout.ASIDE) for o in self.storage.list(folder)]
 
     def _move(self, ref: FileRef) -> None:
         """Gives a committed file its final name, unless others have moved it, and put it out of the ledger since."""

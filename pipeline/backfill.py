@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import apache_beam as beam
 
+from lake import layout
 from lake.gaps import find_gaps
 from lake.storage import LakeError, open_storage
 from lake.tenant import open_tenant
@@ -60,7 +61,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
 
 def check_writable(uri: str) -> None:
     """Tries the lake before anything is asked of the service."""
-    key = f"_staging/probe-{uuid4().hex}"
+    key = f"{layout.ASIDE}/probe-{uuid4().hex}"
     try:
         storage = open_storage(uri)
         storage.put(key, b"")

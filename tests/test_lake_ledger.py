@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import msgspec
 import pytest
@@ -128,6 +129,64 @@ def test_entries_are_read_past_gaps_and_strangers(tmp_path: Path) -> None:
     storage.put(layout.entry(TENANT, 3) + ".bak", b"?")
     found = [(n, type(e).__name__) for n, e in read_entries(storage, TENANT)]
     assert found == [(1, "Listing"), (2, "NoneType"), (4, "Listing"), (5, "Listing"), (6, "DecodeError")]
+
+
+class Asked(LocalStorage):
+    """A store that counts reads of entries, and lets those of some numbers through only together."""
+
+    def __init__(self, root: Path, together: range = range(0)) -> None:
+        super().__init__(root)
+        self.numbers: list[int] = []
+        self._together = together
+        self._barrier = Barrier(ledger.READS_AT_ONCE, timeout=60)
+
+    def get(self, key: str) -> bytes:
+        number = layout.number_of(key)
+        self.numbers.append(number)
+        if number in self._together:
+            self._barrier.wait()
+        return super().get(key)
+
+
+def test_start_reads_entries_several_at_a_time_and_few_that_are_not_there(tmp_path: Path) -> None:
+    storage = storage_at(tmp_path)
+    one = Ledger(storage, TENANT)
+    for n in range(100):
+        one.append(lambda _, n=n: note(f"run{n}"))
+    asked = Asked(storage.root, range(9, 97))
+    started = Ledger(asked, TENANT)
+    assert started.state.version == 100
+    assert len(asked.numbers) == len(set(asked.numbers)) <= 100 + ledger.READS_AT_ONCE
+    asked.numbers.clear()
+    assert [e.run for e in started.entries_after(8)] == [f"run{n}" for n in range(8, 100)]
+    started.refresh()
+    assert asked.numbers.count(101) == 2, "a look at what is new is one request"
+    one.append(lambda _: note("new"))
+    asked.numbers.clear()
+    started.refresh()
+    assert asked.numbers == [101, 102]
+
+
+@pytest.mark.parametrize("missing", range(1, 14))
+def test_entries_are_applied_up_to_the_first_that_is_missing(tmp_path: Path, missing: int) -> None:
+    storage = storage_at(tmp_path)
+    one = Ledger(storage, TENANT)
+    for n in range(12):
+        one.append(lambda _, n=n: note(f"run{n}"))
+    storage.delete(layout.entry(TENANT, missing))
+    storage.put(layout.entry(TENANT, missing + 1), b"damaged")
+    assert Ledger(storage, TENANT).state.version == missing - 1
+
+
+def test_entries_before_a_damaged_one_are_applied(tmp_path: Path) -> None:
+    storage = storage_at(tmp_path)
+    late, one = Ledger(storage, TENANT), Ledger(storage, TENANT)
+    for n in range(12):
+        one.append(lambda _, n=n: note(f"run{n}"))
+    storage.put(layout.entry(TENANT, 7), b"damaged")
+    with pytest.raises(LakeError, match="000000000007"):
+        late.refresh()
+    assert late.state.version == 6
 
 
 def test_listing_that_fails_later_does_not_undo_one_that_succeeded(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_lake_that_cannot_be_written_is_refused_before_the_service_is_asked(uri:
     with emulating(count=10) as emu:
         done = auditlake("backfill", "--lake", wrong, "--start", "-1d", env=environment(emu), cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"auditlake: the lake {wrong!r} cannot be written: cannot write '_staging/probe-")
+    said = f"auditlake: the lake {wrong!r} cannot be written: cannot write '{layout.ASIDE}/probe-"
+    assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 
 
@@ -175,9 +176,10 @@ class Listed:
         return iter(found)
 
 
-def test_landing_and_export_list_no_files_of_records(storage: Storage) -> None:
+def test_landing_lists_its_own_tenant_only_and_export_no_files_of_records(storage: Storage) -> None:
     listed = Listed(storage)
     run(listed)  # type: ignore[arg-type]
+    assert set(listed.prefixes) == {layout.staging(TENANT), layout.ASIDE, layout.checkpoints(TENANT)}, "no other tenant"
     assert len(list(export(listed))) == 4  # type: ignore[arg-type]
     assert {p.partition("/")[0] for p in listed.prefixes} == {"_staging", "_ledger"}
 
