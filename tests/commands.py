@@ -66,6 +66,13 @@ def succeed(*words: str | Path, env: dict[str, str], cwd: Path) -> str:
     return done.stdout
 
 
+def succeed_here(*words: str | Path, env: dict[str, str], cwd: Path) -> str:
+    """Runs a command in this process that must exit 0; returns what it printed."""
+    done = auditlake_here(*words, env=env, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def backfill(lake: Path, env: dict[str, str], *more: str) -> dict[str, Any]:
     """Runs a backfill of all that the service keeps; returns its summary."""
     return dict(
@@ -75,9 +82,8 @@ def backfill(lake: Path, env: dict[str, str], *more: str) -> dict[str, Any]:
 
 def rows_here(lake: Path, sql: str) -> list[dict[str, Any]]:
     """Asks a lake, in this process."""
-    done = auditlake_here("query", "--lake", lake, "--json", sql, env=environment(), cwd=lake.parent)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    printed = succeed_here("query", "--lake", lake, "--json", sql, env=environment(), cwd=lake.parent)
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def rows(lake: Path, sql: str) -> list[dict[str, Any]]:

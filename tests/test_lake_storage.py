@@ -1,7 +1,6 @@
-"""The laws that every store of a lake must keep, on local disk."""
+"""What only a local disk can do to a lake. The laws of all stores are in tests/stores/test_laws.py."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from errno import ENOSPC, EROFS
 from pathlib import Path
 
@@ -18,21 +17,6 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 def keys(storage: LocalStorage, prefix: str) -> list[str]:
     return [o.key for o in storage.list(prefix)]
-
-
-def test_put_if_absent_has_one_winner_among_many(storage: LocalStorage) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(lambda n: storage.put_if_absent("_ledger/1", b"%d" % n), range(16)))
-    assert sum(won) == 1
-    assert storage.get("_ledger/1") == b"%d" % won.index(True)
-    assert keys(storage, "_staging") == []
-
-
-def test_put_replaces_what_was_there(storage: LocalStorage) -> None:
-    storage.put("a/b", b"old")
-    storage.put("a/b", b"new")
-    assert storage.get("a/b") == b"new"
-    assert [o.size for o in storage.list("a")] == [3]
 
 
 @pytest.mark.parametrize("write", ["put", "put_if_absent"])
@@ -64,26 +48,6 @@ def test_failed_overwrite_keeps_the_old_object(storage: LocalStorage, monkeypatc
     assert storage.get("a/b") == b"old"
 
 
-def test_move_again_is_no_error(storage: LocalStorage) -> None:
-    storage.put("_staging/x", b"data")
-    storage.move("_staging/x", "audit/deep/er/x")
-    storage.move("_staging/x", "audit/deep/er/x")
-    assert storage.get("audit/deep/er/x") == b"data"
-
-
-def test_move_of_nothing_is_an_error(storage: LocalStorage) -> None:
-    with pytest.raises(LakeError, match="cannot move 'x'"):
-        storage.move("x", "y")
-
-
-def test_delete_of_nothing_is_no_error(storage: LocalStorage) -> None:
-    storage.put("x", b"")
-    storage.delete("x")
-    storage.delete("x")
-    with pytest.raises(FileNotFoundError):
-        storage.get("x")
-
-
 def test_absent_objects_are_told_from_refused_ones(storage: LocalStorage) -> None:
     storage.put("folder/x", b"")
     for read in (storage.get, storage.open):
@@ -91,14 +55,6 @@ def test_absent_objects_are_told_from_refused_ones(storage: LocalStorage) -> Non
             read("folder/none")
         with pytest.raises(LakeError, match="cannot read 'folder'"):
             read("folder")
-
-
-def test_list_is_in_the_order_of_keys(storage: LocalStorage) -> None:
-    written = ["a/b/c", "a/b.x", "a/z", "a/b-1/q", "a/B", "a/b0"]
-    for key in written:
-        storage.put(key, b"")
-    assert keys(storage, "a") == sorted(written)
-    assert keys(storage, "none") == []
 
 
 @pytest.mark.parametrize("write", ["put", "put_if_absent"])

@@ -30,6 +30,12 @@ SOON = Patience(connect_s=2, read_s=5, tries=2, deadline_s=1.5)
 DATA = bytes(range(256)) * 4000
 
 
+@pytest.fixture(autouse=True)
+def _no_wait_before_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure's client draws a rest of up to a second before it asks again."""
+    monkeypatch.setattr("azure.storage.blob._shared.policies.StorageRetryPolicy.sleep", lambda *_: None)
+
+
 @contextmanager
 def behind(server: Server, fault: Fault, uri: str, patience: Patience | None = None) -> Iterator[tuple[Proxy, Storage]]:
     """A store whose requests go through a proxy."""

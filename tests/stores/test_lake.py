@@ -24,10 +24,10 @@ from lake.query import LakeViews, run_query
 from lake.storage import Storage, StoredObject, open_storage
 from lake.verify import verify
 from pipeline.cli import main
-from tests.commands import auditlake, environment, succeed
+from tests.commands import auditlake_here, environment, succeed_here
 from tests.lake_records import TENANT, blob, body, guid, land, list_blobs, new_lake, record, unit_of
 
-FEW_BLOBS = Shape(max_records=100)
+FEW_BLOBS = Shape(days=0.9, max_records=100)
 BODIES = [
     {"a": body([record(1), record(12), {"Id": ""}]), "b": body([record(1), record(2)])},
     {"c": body([record(2), record(3), 7])},
@@ -120,7 +120,7 @@ def test_two_collectors_at_once_land_every_record_once(storage: Storage) -> None
 def test_whole_backfill_and_kill_give_every_record_once(uri: str, tmp_path: Path) -> None:
     with emulating(count=1500, shape=FEW_BLOBS) as emu:
         env = environment(emu)
-        command = [sys.executable, "-m", "pipeline", "backfill", "--lake", uri, "--start", "-7d"]
+        command = [sys.executable, "-m", "pipeline", "backfill", "--lake", uri, "--start", "-1d"]
         wait_until = _entries(open_storage(uri), emu.tenants[0].tenant_id)
         with subprocess.Popen(command, env=env, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL) as job:
             deadline = time.monotonic() + 120
@@ -128,14 +128,14 @@ def test_whole_backfill_and_kill_give_every_record_once(uri: str, tmp_path: Path
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             os.killpg(job.pid, signal.SIGKILL)
-        summary = json.loads(succeed("backfill", "--lake", uri, "--start", "-7d", "--json", env=env, cwd=tmp_path))
+        summary = json.loads(succeed_here("backfill", "--lake", uri, "--start", "-1d", "--json", env=env, cwd=tmp_path))
     assert summary["complete"]
     words = {"env": environment(), "cwd": tmp_path}
-    succeed("verify", "--lake", uri, **words)
-    assert "landed" in succeed("status", "--lake", uri, **words)
+    succeed_here("verify", "--lake", uri, **words)
+    assert "landed" in succeed_here("status", "--lake", uri, **words)
     sql = "select count(*) as n, count(distinct Id) as ids from audit"
-    assert json.loads(succeed("query", "--lake", uri, "--json", sql, **words)) == {"n": 1500, "ids": 1500}
-    assert len(succeed("export", "--lake", uri, **words).splitlines()) == 1500
+    assert json.loads(succeed_here("query", "--lake", uri, "--json", sql, **words)) == {"n": 1500, "ids": 1500}
+    assert len(succeed_here("export", "--lake", uri, **words).splitlines()) == 1500
 
 
 def _entries(storage: Storage, tenant: str) -> Callable[[], int]:
@@ -145,7 +145,7 @@ def _entries(storage: Storage, tenant: str) -> Callable[[], int]:
 def test_lake_that_cannot_be_written_is_refused_before_the_service_is_asked(uri: str, tmp_path: Path) -> None:
     wrong = uri.replace("audit-bucket", "no-such-bucket") if "://" in uri else "/proc/no-lake"
     with emulating(count=10) as emu:
-        done = auditlake("backfill", "--lake", wrong, "--start", "-1d", env=environment(emu), cwd=tmp_path)
+        done = auditlake_here("backfill", "--lake", wrong, "--start", "-1d", env=environment(emu), cwd=tmp_path)
     assert done.returncode == 2
     said = f"auditlake: the lake {wrong!r} cannot be written: cannot write '{layout.ASIDE}/probe-"
     assert done.stderr.startswith(said)
