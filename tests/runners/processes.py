@@ -50,6 +50,19 @@ def running(
         kill_group(process)
 
 
+@contextmanager
+def ended_with(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """A command that would go on for ever: where the block fails before its end, it is killed with all it started."""
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                for pid in (process.pid, *descendants(process.pid)):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
     found: list[int] = []

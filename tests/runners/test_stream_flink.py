@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from tests.commands import environment, rows, succeed
 from tests.runners.conftest import RECORDS, Flink
 from tests.runners.landed import entries
-from tests.runners.processes import sdk_workers, wait_for
+from tests.runners.processes import ended_with, sdk_workers, wait_for
 from tests.test_settling import add_blob
 
 pytestmark = pytest.mark.xdist_group("flink")
@@ -24,13 +26,22 @@ CHECKPOINTS = (
 )
 
 
-def stream(flink: Flink, lake: Path, *more: str) -> "subprocess.Popen[str]":
+@contextmanager
+def stream(flink: Flink, lake: Path, *more: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command at work; whatever the block does, it and its jobs end with it."""
     command = [sys.executable, "-m", "pipeline", "stream", "--lake", str(lake), "--poll-interval", "2s"]
     command += [*flink.cluster.words, *CHECKPOINTS, *more]
     env = environment(flink.emu)
-    return subprocess.Popen(
+    started = subprocess.Popen(
         command, env=env, cwd=lake.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        with ended_with(started) as run:
+            yield run
+    finally:
+        # A job outlives its command: one that was killed, and with this job server also one that has cancelled it.
+        for left in flink.cluster.running_jobs():
+            flink.cluster.cancel(left)
 
 
 def has_landed(lake: Path, content_id: str) -> bool:
@@ -49,10 +60,10 @@ def test_stream_on_flink_goes_on_after_a_dead_worker_and_from_a_savepoint(flink:
         os.kill(next(w for m in flink.cluster.task_managers for w in sdk_workers(m.pid)), signal.SIGKILL)
         before = entries(lake)
         wait_for("more entries", lambda: entries(lake) > before or run.poll() is not None)
-        run.kill()  # the job goes on without it
+        run.kill()  # first, or it would take the cancelled job for a failed one, and start another; the job goes on
         run.communicate()
-    (job,) = flink.cluster.running_jobs()
-    savepoint = flink.cluster.savepoint_and_cancel(job)
+        (job,) = flink.cluster.running_jobs()
+        savepoint = flink.cluster.savepoint_and_cancel(job)
     content_id = add_blob(tenant, 999_999, datetime.now(UTC))
     try:
         with stream(flink, lake, f"--savepoint_path={savepoint}") as run:
@@ -62,9 +73,6 @@ def test_stream_on_flink_goes_on_after_a_dead_worker_and_from_a_savepoint(flink:
             assert run.returncode == 0, said
     finally:  # other tests use the same service
         tenant.blobs["Audit.Exchange"].remove(tenant.by_id.pop(content_id))
-    # The job server says that it has cancelled a streaming job, and the job goes on.
-    for left in flink.cluster.running_jobs():
-        flink.cluster.cancel(left)
     counted = rows(lake, "select count(*) as n, count(distinct Id) as ids from audit")
     assert counted == [{"n": RECORDS + 1, "ids": RECORDS + 1}]
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)

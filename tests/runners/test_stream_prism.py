@@ -9,7 +9,7 @@ from pathlib import Path
 from emulator.filling import Shape
 from emulator.server import running
 from tests.commands import auditlake, environment, rows, succeed
-from tests.runners.processes import wait_for
+from tests.runners.processes import ended_with, wait_for
 
 
 def words(prism: Path) -> list[str]:
@@ -34,7 +34,8 @@ def test_signal_cancels_the_job_and_the_next_stream_goes_on_from_the_ledger(pris
     command = [sys.executable, "-m", "pipeline", "stream", "--lake", str(lake), "--poll-interval", "1s", *words(prism)]
     with running(count=600, shape=Shape(max_records=50)) as emu:
         env = environment(emu)
-        with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
+        started = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        with ended_with(started) as run:
             wait_for("files", lambda: len(list(lake.glob("audit/**/*.parquet"))) > 3 or run.poll() is not None)
             assert run.poll() is None, "it must still be at work to be stopped"
             run.send_signal(signal.SIGTERM)
