@@ -21,7 +21,7 @@ from pipeline.watch import FeedFigures, Figures, Watch
 from tests.commands import ROOT
 from tests.streams import stream_here, until
 from tests.test_settling import add_blob
-from transforms.backlog import quantile
+from transforms.backlog import LAGS_KEPT, Lags, quantile
 
 START = (datetime.now(UTC) - timedelta(days=20)).replace(minute=20, second=0, microsecond=0)
 MINUTE = timedelta(minutes=1)
@@ -80,6 +80,18 @@ def test_quantile_is_a_value_that_the_part_does_not_exceed(values: list[float], 
     found = quantile(values, part)
     assert found in values
     assert sum(v <= found for v in values) >= part * len(values) - 1e-9
+
+
+def test_lags_are_of_the_last_hour_and_of_so_many_blobs_at_most() -> None:
+    lags = Lags()
+    assert lags.quantiles(START) is None
+    lags.add(START, [START - MINUTE])
+    lags.add(START + 30 * MINUTE, [START + 29 * MINUTE, START + 20 * MINUTE])
+    assert lags.quantiles(START + 60 * MINUTE) == (60.0, 600.0)
+    assert lags.quantiles(START + 61 * MINUTE) == (60.0, 600.0)
+    lags.add(START + 70 * MINUTE, [START + 68 * MINUTE] * LAGS_KEPT)
+    assert lags.quantiles(START + 70 * MINUTE) == (120.0, 120.0)
+    assert lags.quantiles(START + 200 * MINUTE) is None
 
 
 def test_queries_of_the_dashboard_name_metrics_and_labels_that_exist() -> None:

@@ -12,7 +12,9 @@ from transforms.grid import tick_of, tick_range
 from transforms.lister import oldest_listable
 
 LAG_OVER = timedelta(hours=1)
-"""Lags are of the blobs that landed in this time."""
+"""Lags are of the blobs that landed in this time,"""
+LAGS_KEPT = 10_000
+"""and of so many of them at most, the newest: a backfill lands hundreds of thousands an hour."""
 
 
 def namespace_of(feed: Feed) -> str:
@@ -84,10 +86,10 @@ def _listed(feed: Feed, state: State, now: datetime) -> tuple[datetime, datetime
 
 
 class Lags:
-    """Seconds from `contentCreated` to the commit, of what landed in the last hour."""
+    """Seconds from `contentCreated` to the commit, of what landed lately."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[datetime, float]] = deque()
+        self._kept: deque[tuple[datetime, float]] = deque(maxlen=LAGS_KEPT)
 
     def add(self, at: datetime, created: Iterable[datetime]) -> None:
         """Notes the blobs of a commit."""
