@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import compaction, landing, memory, report, wire
+from benchmarks import compaction, growth, landing, memory, reading, report, wire
 
-TABLES = {"compaction": compaction, "landing": landing, "memory": memory}
+TABLES = {"compaction": compaction, "growth": growth, "landing": landing, "memory": memory, "reading": reading}
 NAMES = (*TABLES, "wire")
 
 

@@ -1,0 +1,147 @@
+"""Two lakes of the same records: one landed and compacted by auditlake, one as a short script would write it.
+
+companies, a generator each ── merged by time ── cut into blobs of a content type ─┬─ landing, compaction ── lake
+                                                                                   └─ one Parquet file each ── naive
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.blobs import TENANT, UNIT_BLOBS
+from emulator.content import content_type_of
+from emulator.generate import generate
+from lake.compact import compact_tenant
+from lake.landing import Unit
+from lake.rows import ROW_GROUP_ROWS
+from lake.storage_local import LocalStorage
+from lake.tenant import TenantLake
+from schemas.columns import TIMESTAMP
+from schemas.feed import ContentBlob
+
+START = datetime(2026, 10, 19, tzinfo=UTC)
+DAYS = 28
+BLOB_RECORDS = 1_000  # twice the mean of the emulator: the fewer files, the kinder to the naive lake
+AFTER = START + timedelta(days=2 * DAYS)
+
+Record = dict[str, Any]
+
+
+def records(count: int, companies: int) -> Iterator[Record]:
+    """Yields records of four weeks by time; a generator's company has 75 people, so that many make a big tenant."""
+    end = START + timedelta(days=DAYS)
+    each = [generate(n, count // companies, start=START, end=end, tenant_id=TENANT) for n in range(companies)]
+    return merge(*each, key=itemgetter("CreationTime"))
+
+
+class Feed:
+    """Records of one content type on their way into both lakes."""
+
+    def __init__(self, lake: TenantLake, naive: Path, content_type: str) -> None:
+        self._lake, self._content_type = lake, content_type
+        self._folder = naive / content_type
+        self._folder.mkdir(parents=True)
+        self._waiting: list[Record] = []
+        self._unit = Unit(lake, "benchmark", content_type)
+        self._blobs = 0
+
+    def add(self, record: Record) -> None:
+        """Takes a record."""
+        self._waiting.append(record)
+        if len(self._waiting) == BLOB_RECORDS:
+            self._cut()
+
+    def _cut(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        created = datetime.fromisoformat(waiting[-1]["CreationTime"]).replace(tzinfo=UTC) + timedelta(minutes=30)
+        blob = ContentBlob(f"{self._content_type}-{self._blobs:06}", "", self._content_type, created, created)
+        write_naive(waiting, self._folder / f"{self._blobs:06}.parquet")
+        self._unit.add(blob, msgspec.json.encode(waiting))
+        self._blobs += 1
+        if self._blobs % UNIT_BLOBS == 0:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._unit.commit()
+        self._unit = Unit(self._lake, "benchmark", self._content_type)
+
+    def close(self) -> None:
+        """Lands what is left."""
+        if self._waiting:
+            self._cut()
+        self._commit()
+
+
+def make(lake: LocalStorage, naive: Path, count: int, companies: int) -> int:
+    """Lands records, and writes a naive file of each of their blobs; gives the number of these."""
+    feeds: dict[str, Feed] = {}
+    tenant = TenantLake(lake, TENANT)
+    for record in records(count, companies):
+        content_type = content_type_of(record.get("RecordType"), record.get("Workload"))
+        if content_type not in feeds:
+            feeds[content_type] = Feed(tenant, naive, content_type)
+        feeds[content_type].add(record)
+    for feed in feeds.values():
+        feed.close()
+    return sum(1 for _ in naive.rglob("*.parquet"))
+
+
+def compact(lake: LocalStorage) -> None:
+    """Compacts all days of a lake.
+
+    Raises:
+      RuntimeError: Some day was left.
+    """
+    done = compact_tenant(TenantLake(lake, TENANT), "benchmark", AFTER, timedelta())
+    if done.problems or done.busy:
+        raise RuntimeError(f"compaction left days: {done}")
+
+
+def write_naive(blob: Sequence[Record], path: Path) -> None:
+    """Writes a blob as a script would: a column a member, nested or mixed values as JSON text, zstd, all else as is."""
+    names = dict.fromkeys(name for record in blob for name in record)
+    columns = {name: _column([record.get(name) for record in blob]) for name in names}
+    times = [record["CreationTime"].removesuffix("Z") for record in blob]
+    columns["CreationTime"] = pa.array(times).cast(pa.timestamp("us")).cast(TIMESTAMP)
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    if len(types := set(map(type, values)) - {type(None)}) == 1 and types <= {str, int, bool, float}:
+        return pa.array(values)
+    texts = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
+    return pa.array(texts, pa.string())
+
+
+def rewrite(source: LocalStorage, target: Path, form: Mapping[str, Any]) -> LocalStorage:
+    """Copies a lake with its files written in another form: `sort` and `group_rows` by themselves, else pyarrow's."""
+    options = dict(form)
+    order = [(name, "ascending") for name in options.pop("sort", ("CreationTime", "Id"))]
+    group_rows = options.pop("group_rows", ROW_GROUP_ROWS)
+    blooms = options.pop("bloom", {"Id": None})
+    for path in sorted(p for p in source.root.rglob("*") if p.is_file()):
+        copy = target / path.relative_to(source.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.relative_to(source.root).parts[0] != "audit":
+            copy.write_bytes(path.read_bytes())
+            continue
+        rows = pq.ParquetFile(path).read().sort_by(order)
+        held = min(len(rows), group_rows)
+        filters = {name: {"ndv": min(held, most or held), "fpp": 0.01} for name, most in blooms.items()}
+        pq.write_table(
+            rows, copy, compression="zstd", row_group_size=group_rows, bloom_filter_options=filters or None, **options
+        )
+    return LocalStorage(target)
+
+
+def some(count: int, companies: int, wanted: str) -> Record:
+    """Finds a record of some operation, of about the middle of all time."""
+    middle = (START + timedelta(days=DAYS / 2)).isoformat()
+    return next(r for r in records(count, companies) if r["CreationTime"] >= middle and r.get("Operation") == wanted)
