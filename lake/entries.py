@@ -16,7 +16,7 @@ REPLAY, COMPACTION = "replay", "compaction"
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class FileRef(msgspec.Struct, frozen=True):
+class FileRef(msgspec.Struct, frozen=True, gc=False):
     """A file that an entry adds: final key, staged key, rows, size in bytes, SHA-256 in hex."""
 
     key: str
@@ -26,7 +26,7 @@ class FileRef(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class BlobOutcome(msgspec.Struct, frozen=True):
+class BlobOutcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a blob; for a landed one `records` = `rows` + `duplicates` + `rejects`.
 
     `conflicts` of the rejects are repeats that differ from the record that came first under their Id. A rejected blob
@@ -45,7 +45,7 @@ class BlobOutcome(msgspec.Struct, frozen=True):
     kept: str | None = None
 
 
-class DriftCount(msgspec.Struct, frozen=True):
+class DriftCount(msgspec.Struct, frozen=True, gc=False):
     """How often a member was seen as a JSON type that its table does not declare."""
 
     table: str
@@ -54,7 +54,7 @@ class DriftCount(msgspec.Struct, frozen=True):
     count: int
 
 
-class ListedBlob(msgspec.Struct, frozen=True):
+class ListedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob as a listing named it; `uri` is where it is fetched."""
 
     content_id: str
@@ -63,7 +63,7 @@ class ListedBlob(msgspec.Struct, frozen=True):
     uri: str | None = None
 
 
-class Slice(msgspec.Struct, frozen=True):
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """A stretch `[start, end)` of available time and how listing it went.
 
     `outcome` is listed, unlisted (the listing failed: `cause`) or lost (the service no longer lists it: `cause`); `at`
@@ -135,7 +135,7 @@ def decode_entry(data: bytes) -> Entry:
         raise msgspec.DecodeError(str(error)) from error
 
 
-class BlobState(msgspec.Struct):
+class BlobState(msgspec.Struct, gc=False):
     """All that the ledger knows of a blob. `status` is None while it has no outcome."""
 
     content_type: str
@@ -157,7 +157,7 @@ class BlobState(msgspec.Struct):
         return self.status in (LANDED, EXPIRED)
 
 
-class SliceState(msgspec.Struct):
+class SliceState(msgspec.Struct, gc=False):
     """The newest word on a slice."""
 
     content_type: str
@@ -170,14 +170,14 @@ class SliceState(msgspec.Struct):
     closed: bool = False
 
 
-class FileState(msgspec.Struct, frozen=True):
+class FileState(msgspec.Struct, frozen=True, gc=False):
     """A committed file and when its rows were committed, the last of them."""
 
     at: Time
     ref: FileRef
 
 
-class DriftState(msgspec.Struct):
+class DriftState(msgspec.Struct, gc=False):
     """How often something that no schema declares was landed, first and last when."""
 
     count: int

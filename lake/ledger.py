@@ -17,6 +17,8 @@ from lake.storage import LakeError, Storage, WrongRequestError
 
 CHECKPOINT_EVERY = 256
 READS_AT_ONCE = 8
+CHECKPOINTS_KEPT = 3
+_SHARE = 32  # at most a sixteenth of the entries is to be read after a checkpoint
 
 
 class Ledger:
@@ -34,12 +36,10 @@ class Ledger:
         self.refresh()
 
     def _load_checkpoint(self, *, files_only: bool) -> None:
-        found = [o.key for o in self.storage.list(layout.checkpoints(self.tenant)) if o.key.endswith(".parquet")]
-        for key in sorted(found, reverse=True):
-            if (number := layout.number_of(key)) < 1:
-                continue
+        for key in reversed(checkpoints(self.storage, self.tenant)):
             try:
-                self.state = checkpoint.read(self.storage.get(key), number, files_only=files_only)
+                data = self.storage.get(key)
+                self.state = checkpoint.read(data, layout.number_of(key), files_only=files_only)
             except checkpoint.UNREADABLE:
                 continue  # it only saves reading entries; verify names the damage
             return
@@ -103,9 +103,25 @@ class Ledger:
                     return entry
 
     def _checkpoint(self) -> None:
-        if self.state.version % CHECKPOINT_EVERY == 0:
+        if is_checkpoint(self.state.version):
             key = layout.checkpoint(self.tenant, self.state.version)
             self.storage.put_if_absent(key, checkpoint.write(self.state))
+            for older in checkpoints(self.storage, self.tenant)[:-CHECKPOINTS_KEPT]:
+                self.storage.delete(older)
+
+
+def is_checkpoint(number: int) -> bool:
+    """Tells whether a checkpoint follows an entry; the longer the log, the rarer, as each holds all of the state."""
+    every = CHECKPOINT_EVERY
+    while every * _SHARE <= number:
+        every *= 2
+    return number % every == 0
+
+
+def checkpoints(storage: Storage, tenant: str) -> list[str]:
+    """Lists the keys of a tenant's checkpoints, the oldest first."""
+    keys = (o.key for o in storage.list(layout.checkpoints(tenant)))
+    return [k for k in keys if (n := layout.number_of(k)) > 0 and k == layout.checkpoint(tenant, n)]
 
 
 def read_entries(storage: Storage, tenant: str) -> Iterator[tuple[int, Entry | msgspec.MsgspecError | None]]:

@@ -16,7 +16,7 @@ from itertools import count as numbers
 
 import msgspec
 
-from lake import checkpoint, layout
+from lake import checkpoint, layout, ledger
 from lake.entries import (
     EXPIRED,
     FAILED,
@@ -92,11 +92,7 @@ def _verify_tenant(storage: Storage, tenant: str, strangers: _Strangers) -> Veri
     state = State()
     origins: dict[str, list[str] | None] = {}
     removed: set[str] = set()
-    checkpoints = {
-        layout.number_of(o.key): o.key
-        for o in storage.list(layout.checkpoints(tenant))
-        if o.key == layout.checkpoint(tenant, layout.number_of(o.key))
-    }
+    checkpoints = {layout.number_of(key): key for key in ledger.checkpoints(storage, tenant)}
     whole = True
     for number, entry in read_entries(storage, tenant):
         key = layout.entry(tenant, number)
@@ -192,6 +188,8 @@ def _compare(storage: Storage, key: str, state: State) -> str | None:
     """Compares a checkpoint with what the entries before it add up to."""
     try:
         kept = checkpoint.read(storage.get(key), state.version)
+    except FileNotFoundError:
+        return None  # a newer one has taken its place
     except checkpoint.UNREADABLE as error:
         return f"cannot be read ({error}): delete it, the entries hold all of it"
     if all(getattr(kept, part) == getattr(state, part) for part in ("asked", "blobs", "slices", "files", "drift")):

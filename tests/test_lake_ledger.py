@@ -15,6 +15,7 @@ from lake.entries import EXPIRED, FAILED, LANDED, LISTED, UNLISTED, BlobOutcome,
 from lake.ledger import Ledger, read_entries, require_tenants
 from lake.storage import LakeError
 from lake.storage_local import LocalStorage
+from lake.verify import verify
 from tests.lake_records import FEED, HOUR, START, TENANT, TenantLake, blob, body, land, list_blobs, record, storage_at
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,38 @@ def test_start_from_a_checkpoint_equals_a_replay(tmp_path: Path, monkeypatch: py
     for key in found:
         lake.storage.delete(key)
     assert vars(Ledger(lake.storage, TENANT).state) == vars(lake.ledger.state)
+
+
+def test_checkpoints_grow_rarer_and_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "CHECKPOINT_EVERY", 2)
+    log = Ledger(storage_at(tmp_path), TENANT)
+    log.storage.put(f"{layout.checkpoints(TENANT)}/000000000001.parquet.txt", b"a stranger")
+    for n in range(80):
+        log.append(lambda _, n=n: note(str(n)))
+    assert [n for n in range(1, 81) if ledger.is_checkpoint(n)] == [*range(2, 64, 2), *range(64, 81, 4)]
+    assert [layout.number_of(k) for k in ledger.checkpoints(log.storage, TENANT)] == [72, 76, 80]
+    assert len(list(log.storage.list(layout.checkpoints(TENANT)))) == 4
+    assert vars(Ledger(log.storage, TENANT).state) == vars(log.state)
+
+
+class _Vanishing(LocalStorage):
+    """A lake whose checkpoints are listed, and gone when they are asked for."""
+
+    def get(self, key: str) -> bytes:
+        if "/checkpoints/" in key:
+            raise FileNotFoundError(key)
+        return super().get(key)
+
+
+def test_checkpoint_that_goes_while_it_is_looked_for_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "CHECKPOINT_EVERY", 2)
+    lake = full_lake(tmp_path)
+    vanishing = _Vanishing(lake.storage.root)
+    assert ledger.checkpoints(vanishing, TENANT)
+    assert vars(Ledger(vanishing, TENANT).state) == vars(lake.ledger.state)
+    assert verify(vanishing) == verify(lake.storage)
 
 
 def test_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
