@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from schemas.model import tables
 
 ROW_GROUP_ROWS = 128 * 1024
 DICTIONARY_ROWS = 2048  # in fewer rows a dictionary saves less than it costs
+BLOOM_FILTERS = {"Id": 1, "UserId": 8, "ClientIP": 8, "ObjectId": 2}
+"""Columns that are searched for one value, and how many rows of a group share one, at least."""
 _DAY_MICROS = 86_400_000_000
 
 
@@ -61,11 +64,16 @@ def write_parquet(rows: pa.Table) -> memoryview:
 
 def parquet_writer(sink: pa.BufferOutputStream, schema: pa.Schema, rows: int) -> pq.ParquetWriter:
     """Opens a Parquet file of the lake for writing rows, sorted by CreationTime; `rows` is how many are expected."""
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        compression="zstd",
-        use_dictionary=rows >= DICTIONARY_ROWS,
-        sorting_columns=[pq.SortingColumn(schema.get_field_index("CreationTime"))],
-        bloom_filter_options={"Id": {"ndv": min(rows, ROW_GROUP_ROWS), "fpp": 0.01}},
-    )
+    return pq.ParquetWriter(sink, schema, **parquet_form(schema, rows))
+
+
+def parquet_form(schema: pa.Schema, rows: int) -> dict[str, Any]:
+    """Gives the form of a file of so many rows, as options of pyarrow's writer."""
+    held = min(rows, ROW_GROUP_ROWS)
+    filters = {name: {"ndv": max(held // share, 1), "fpp": 0.01} for name, share in BLOOM_FILTERS.items()}
+    return {
+        "compression": "zstd",
+        "use_dictionary": rows >= DICTIONARY_ROWS,
+        "sorting_columns": [pq.SortingColumn(schema.get_field_index("CreationTime"))],
+        "bloom_filter_options": {name: sized for name, sized in filters.items() if name in schema.names},
+    }
