@@ -7,6 +7,7 @@ companies, a generator each ── merged by time ── cut into blobs of a con
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from emulator.content import content_type_of
 from emulator.generate import generate
 from lake.compact import compact_tenant
 from lake.landing import Unit
-from lake.rows import ROW_GROUP_ROWS
+from lake.rows import BLOOM_FILTERS, ROW_GROUP_ROWS, parquet_form
 from lake.storage_local import LocalStorage
 from lake.tenant import TenantLake
 from schemas.columns import TIMESTAMP
@@ -28,6 +29,7 @@ from schemas.feed import ContentBlob
 
 START = datetime(2026, 10, 19, tzinfo=UTC)
 DAYS = 28
+COMPANY_RECORDS = 250_000  # in all of these days
 BLOB_RECORDS = 1_000  # twice the mean of the emulator: the fewer files, the kinder to the naive lake
 AFTER = START + timedelta(days=2 * DAYS)
 
@@ -35,10 +37,10 @@ Record = dict[str, Any]
 
 
 def records(count: int, companies: int) -> Iterator[Record]:
-    """Yields records of four weeks by time; a generator's company has 75 people, so that many make a big tenant."""
+    """Yields records by time; a generator's company has 75 people, so that many make a big tenant."""
     end = START + timedelta(days=DAYS)
-    each = [generate(n, count // companies, start=START, end=end, tenant_id=TENANT) for n in range(companies)]
-    return merge(*each, key=itemgetter("CreationTime"))
+    each = [generate(n, COMPANY_RECORDS, start=START, end=end, tenant_id=TENANT) for n in range(companies)]
+    return islice(merge(*each, key=itemgetter("CreationTime")), count)
 
 
 class Feed:
@@ -121,11 +123,10 @@ def _column(values: Sequence[Any]) -> pa.Array:
 
 
 def rewrite(source: LocalStorage, target: Path, form: Mapping[str, Any]) -> LocalStorage:
-    """Copies a lake with its files written in another form: `sort` and `group_rows` by themselves, else pyarrow's."""
+    """Copies a lake, its files in another form: `sort`, `group_rows` and `filters` are ours, the rest is pyarrow's."""
     options = dict(form)
     order = [(name, "ascending") for name in options.pop("sort", ("CreationTime", "Id"))]
-    group_rows = options.pop("group_rows", ROW_GROUP_ROWS)
-    blooms = options.pop("bloom", {"Id": None})
+    group_rows, filters = options.pop("group_rows", ROW_GROUP_ROWS), options.pop("filters", tuple(BLOOM_FILTERS))
     for path in sorted(p for p in source.root.rglob("*") if p.is_file()):
         copy = target / path.relative_to(source.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -133,15 +134,16 @@ def rewrite(source: LocalStorage, target: Path, form: Mapping[str, Any]) -> Loca
             copy.write_bytes(path.read_bytes())
             continue
         rows = pq.ParquetFile(path).read().sort_by(order)
-        held = min(len(rows), group_rows)
-        filters = {name: {"ndv": min(held, most or held), "fpp": 0.01} for name, most in blooms.items()}
-        pq.write_table(
-            rows, copy, compression="zstd", row_group_size=group_rows, bloom_filter_options=filters or None, **options
-        )
+        usual = parquet_form(rows.schema, min(len(rows), group_rows)) | {"sorting_columns": None}
+        blooms = {name: sized for name, sized in usual["bloom_filter_options"].items() if name in filters}
+        usual |= {"bloom_filter_options": blooms or None, "row_group_size": group_rows}
+        pq.write_table(rows, copy, **usual | options)
     return LocalStorage(target)
 
 
-def some(count: int, companies: int, wanted: str) -> Record:
-    """Finds a record of some operation, of about the middle of all time."""
-    middle = (START + timedelta(days=DAYS / 2)).isoformat()
-    return next(r for r in records(count, companies) if r["CreationTime"] >= middle and r.get("Operation") == wanted)
+def looked_for(count: int, companies: int) -> dict[str, str]:
+    """Finds values to ask for: of a download, and an address that few records have, in the middle of the records."""
+    late = islice(records(count, companies), count // 2, None)
+    downloads = (r for r in late if r.get("Operation") == "FileDownloaded")
+    found = {name: str(value) for name, value in next(downloads).items() if name in ("Id", "UserId", "ObjectId")}
+    return found | next({"ClientIP": str(r["ClientIP"])} for r in late if str(r.get("ClientIP")).startswith("[2001:"))

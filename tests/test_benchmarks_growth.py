@@ -23,7 +23,7 @@ def test_exponent_is_that_of_the_law() -> None:
 
 
 def test_both_lakes_and_all_forms_answer_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_user = "by user, groups of 16 K"
+    by_user = "by user, row groups of 16 K"
     monkeypatch.setattr(reading, "FORMS", {by_user: reading.FORMS[by_user]})
     figures = reading.run(tmp_path, small=True)
     assert set(figures["lakes"]) == {"as landed", "naive", "auditlake"}
