@@ -2,9 +2,9 @@
 
 The rows are those of eleven days of a tenant of about 3,000 people; ten million take half an hour more to make. Both
 lakes are read by DuckDB in one process, with its own threads, each question on a connection of its own; bytes are all
-that the process reads meanwhile, the ledger too. The naive lake is spared what it would cost to find the columns of its
-files: they are given, as auditlake gives them. The sign-ins of the feed hold no country: the question asks for the
-system they came from, a member of a map.
+that the process reads meanwhile, the ledger too. The naive lake is measured as one would ask it, and once more spared
+what it costs to find the columns of its files: they are given, as auditlake gives them. The sign-ins of the feed hold
+no country: the question asks for the system they came from, a member of a map.
 
 Other forms of the files are measured on copies of the compacted lake.
 """
@@ -79,7 +79,8 @@ def run(work: Path, *, small: bool = False) -> dict[str, Any]:
     rounds = 1 if small else ROUNDS
     landed = measure({"as landed": lake_way(lake)}, asked, rounds)
     compact(lake)
-    lakes = {"naive": naive_way(naive), "auditlake": lake_way(lake)}
+    lakes = {"naive": naive_way(naive, given=False), "naive, columns given": naive_way(naive, given=True)}
+    lakes["auditlake"] = lake_way(lake)
     figures["lakes"] = landed | measure(lakes, asked, rounds)
     figures["mb"] = {"naive": _mb(naive), "auditlake": _mb(lake.root / "audit")}
     figures["files"] = sum(1 for _ in (lake.root / "audit").rglob("*.parquet"))
@@ -111,14 +112,15 @@ def lake_way(storage: LocalStorage) -> Way:
     return answer
 
 
-def naive_way(folder: Path) -> Way:
-    """Answers from a naive lake, by views of the same names."""
+def naive_way(folder: Path, *, given: bool) -> Way:
+    """Answers from a naive lake, by views of the same names; its columns are given, or DuckDB finds them."""
     types = {
         "CreationTime": "TIMESTAMP WITH TIME ZONE",
         **dict.fromkeys(("Id", "Operation", "UserId", "ClientIP", "ObjectId", "Workload"), "VARCHAR"),
         **dict.fromkeys(("LogonError", "DeviceProperties"), "VARCHAR"),
     }
-    columns = ", ".join(f"'{n}': {{name: '{n}', type: '{t}', default_value: NULL}}" for n, t in types.items())
+    known = ", ".join(f"'{n}': {{name: '{n}', type: '{t}', default_value: NULL}}" for n, t in types.items())
+    columns = f"schema = MAP {{{known}}}" if given else "union_by_name = true"
     pairs = """from_json(DeviceProperties, '[{"Name": "VARCHAR", "Value": "VARCHAR"}]')"""
     views = {"audit": "*", "sharepoint": "Audit.SharePoint", "aad_logon": "Audit.AzureActiveDirectory"}
 
@@ -127,10 +129,10 @@ def naive_way(folder: Path) -> Way:
         con.execute("SET TimeZone = 'UTC'")
         for view, where in views.items():
             if view in sql:
+                members = f"* REPLACE (map_from_entries({pairs}) AS DeviceProperties)" if view == "aad_logon" else "*"
                 con.execute(
-                    f"CREATE VIEW {view} AS SELECT * REPLACE (map_from_entries({pairs}) AS DeviceProperties), "  # noqa: S608 - our own
-                    f"CreationTime::DATE AS date FROM read_parquet('{folder}/{where}/*.parquet', "
-                    f"schema = MAP {{{columns}}})"
+                    f"CREATE VIEW {view} AS SELECT {members}, CreationTime::DATE AS date "  # noqa: S608 - our own
+                    f"FROM read_parquet('{folder}/{where}/*.parquet', {columns})"
                 )
         table = con.sql(sql).to_arrow_table()
         return list(zip(*table.to_pydict().values(), strict=True))

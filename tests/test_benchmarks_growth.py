@@ -26,7 +26,7 @@ def test_both_lakes_and_all_forms_answer_alike(tmp_path: Path, monkeypatch: pyte
     by_user = "by user, row groups of 16 K"
     monkeypatch.setattr(reading, "FORMS", {by_user: reading.FORMS[by_user]})
     figures = reading.run(tmp_path, small=True)
-    assert set(figures["lakes"]) == {"as landed", "naive", "auditlake"}
+    assert set(figures["lakes"]) == {"as landed", "naive", "naive, columns given", "auditlake"}
     assert set(figures["forms"][by_user]) > set(figures["lakes"]["naive"])
     shown = reading.show(figures)
     assert "one IP over all tables" in shown
@@ -41,6 +41,6 @@ def test_answers_that_differ_are_no_figures(tmp_path: Path) -> None:
         folder = tmp_path / str(number) / "Audit.General"
         folder.mkdir(parents=True)
         write_naive(records, folder / "0.parquet")
-        ways[str(number)] = reading.naive_way(folder.parent)
+        ways[str(number)] = reading.naive_way(folder.parent, given=True)
     with pytest.raises(ValueError, match="'count' has no one answer in 0, 1"):
         reading.measure(ways, {"count": "SELECT count(*) FROM audit"}, 1)
