@@ -1,6 +1,6 @@
 """Reading: six questions that a responder asks, of a lake of 4 million rows and of one naive Parquet file a blob.
 
-The rows are those of eleven days of a tenant of about 3,000 people; ten million take half an hour more to make. Both
+The rows are those of ten days of a tenant of about 2,000 people; ten million take half an hour more to make. Both
 lakes are read by DuckDB in one process, with its own threads, each question on a connection of its own; bytes are all
 that the process reads meanwhile, the ledger too. The naive lake is measured as one would ask it, and once more spared
 what it costs to find the columns of its files: they are given, as auditlake gives them. The sign-ins of the feed hold
