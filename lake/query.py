@@ -57,8 +57,8 @@ class QueryResult:
 def connect(storage: Storage, sql: str | None = None) -> duckdb.DuckDBPyConnection:
     """Opens a DuckDB connection with the views of a lake as it is now; times are UTC.
 
-    The views of the ledger and of rejected records are read into memory. Where `sql` is given, only those that it
-    names are.
+    The views of the ledger and of rejected records are read into memory. Where `sql` is given, only the views that it
+    names have rows.
 
     Raises:
       LakeError: There is no lake, or it cannot be read.
@@ -73,14 +73,13 @@ class LakeViews:
 
     def __init__(self, storage: Storage, sql: str | None = None) -> None:
         self._storage = storage
-        # query('…') may name any of them
-        self._named = {n for n in LEDGER_TABLES if sql is None or n in sql.lower() or "query" in sql.lower()}
+        self._named = _named(sql)
         self._places: Mapping[str, str] = {}
         self._open()
 
     def _open(self) -> None:
         def states() -> dict[str, State]:
-            return read_states(self._storage, files_only=not self._named)
+            return read_states(self._storage, files_only=self._named.isdisjoint(LEDGER_TABLES))
 
         self.con, self._places = read_steadily(states, lambda found: _open_views(self._storage, found, self._named))
 
@@ -118,6 +117,14 @@ class LakeViews:
         return any(self._places.get(key) != place for key, place in before.items())
 
 
+def _named(sql: str | None) -> set[str]:
+    """Gives the views that a statement may read; the others stand without rows, which halves short answers."""
+    known = {*LEDGER_TABLES, *tables()}
+    if sql is None or "query" in sql.lower():  # query('…') may name any of them
+        return known
+    return {name for name in known if name in sql.lower() or ("audit" in sql.lower() and name in tables())}
+
+
 def _open_views(
     storage: Storage, states: Mapping[str, State], named: Collection[str]
 ) -> tuple[duckdb.DuckDBPyConnection, Mapping[str, str]]:
@@ -139,7 +146,7 @@ def _open_views(
     with query_errors():
         for table in tables().values():
             folder = f"{layout.AUDIT}/table={table.name}/"
-            here = {key: place for key, place in places.items() if key.startswith(folder)}
+            here = {k: place for k, place in places.items() if k.startswith(folder)} if table.name in named else {}
             if isinstance(storage, ObjectStorage):
                 select = _select_table(table, [f"{PROTOCOL}://{folder}tenant=*/date=*/*.parquet"] if here else [])
             else:
