@@ -124,7 +124,7 @@ def _with_all_columns(table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _matching_batches(storage: Storage, where: str) -> Iterator[tuple[Table, pa.RecordBatch]]:
-    views = LakeViews(storage, where)
+    views = LakeViews(storage, f"FROM audit WHERE ({where})")  # it is asked of every table
     for table in _fitting_tables(views.con, where):
         names = ", ".join(quoted(c.name) for c in table.columns)
         # The condition was checked.
