@@ -94,7 +94,8 @@ class _S3Bucket:
             return True
 
         try:
-            return self._again(put, lambda e: _code(e) == "ConditionalRequestConflict")
+            # Two writers meet: at one name with AWS, at the folder of a name with servers that keep files.
+            return self._again(put, lambda e: _status(e) == 409)
         except ClientError as error:
             if if_absent and _status(error) == 412:
                 return False
