@@ -46,27 +46,18 @@ class Ledger:
 
     def refresh(self) -> None:
         """Reads the entries that came since the last look: one, one more, and then more and more at a time."""
-        with self.lock:
+        with self.lock, _readers() as pool:
             base = first = self.state.version + 1
-            while self._apply(range(first, first + min(READS_AT_ONCE, max(1, first - base)))):
+            while self._apply(pool, range(first, first + min(READS_AT_ONCE, max(1, first - base)))):
                 first = self.state.version + 1
 
-    def _apply(self, numbers: range) -> bool:
+    def _apply(self, pool: ThreadPoolExecutor, numbers: range) -> bool:
         """Reads entries and applies them up to the first that is missing; tells whether none is."""
-        for entry in self._read_all(numbers):
+        for entry in (pool.map if len(numbers) > 1 else map)(self._read, numbers):
             if entry is None:
                 return False
             self.state.apply(entry)
         return True
-
-    def _read_all(self, numbers: range) -> Iterator[Entry | None]:
-        """Reads entries, several at a time, and yields them in order."""
-        if len(numbers) < 2:
-            yield from map(self._read, numbers)
-            return
-        with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="ledger") as pool:
-            for first in range(numbers.start, numbers.stop, READS_AT_ONCE):
-                yield from pool.map(self._read, range(first, min(first + READS_AT_ONCE, numbers.stop)))
 
     def _read(self, number: int) -> Entry | None:
         try:
@@ -83,7 +74,11 @@ class Ledger:
     def entries_after(self, number: int) -> Iterator[Entry]:
         """Yields the entries from `number` + 1 to the newest one."""
         self.refresh()
-        yield from (entry for entry in self._read_all(range(number + 1, self.state.version + 1)) if entry is not None)
+        last = self.state.version
+        with _readers() as pool:
+            for first in range(number + 1, last + 1, READS_AT_ONCE):
+                found = pool.map(self._read, range(first, min(first + READS_AT_ONCE, last + 1)))
+                yield from (entry for entry in found if entry is not None)
 
     def append(self, make: Callable[[State], Entry | None]) -> Entry | None:
         """Commits the entry that `make` gives for the newest state, and returns it; None where it gives none.
@@ -108,6 +103,11 @@ class Ledger:
             self.storage.put_if_absent(key, checkpoint.write(self.state))
             for older in checkpoints(self.storage, self.tenant)[:-CHECKPOINTS_KEPT]:
                 self.storage.delete(older)
+
+
+def _readers() -> ThreadPoolExecutor:
+    """Gives threads that read entries; none is started before there is something to read."""
+    return ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="ledger")
 
 
 def is_checkpoint(number: int) -> bool:

@@ -262,8 +262,8 @@ def test_file_that_could_not_be_published_is_published_by_the_next_commit(
 
 def test_leftovers_are_swept_when_no_live_run_can_own_them(lake: TenantLake) -> None:
     other = "99999999-2222-4333-8444-555555555555"
-    keys = [layout.staged(TENANT, "old"), f"{layout.STAGING}/.aside/old", f"{layout.ASIDE}/probe-old"]
-    kept = [layout.staged(TENANT, "new"), f"{layout.STAGING}/.aside/new", layout.staged(other, "old")]
+    keys = [layout.staged(TENANT, "old"), f"{layout.ASIDE}/old", f"{layout.ASIDE}/probe-old"]
+    kept = [layout.staged(TENANT, "new"), f"{layout.ASIDE}/new", layout.staged(other, "old")]
     for key in keys + kept:
         lake.storage.put(key, b"")
         if key.endswith("old"):
