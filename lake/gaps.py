@@ -155,12 +155,17 @@ def _cause(error: str, content_id: str) -> str:
 
 def _blob_gap(tenant: str, blobs: list[tuple[str, BlobState]], cause: str, now: datetime) -> Gap:
     first, last = blobs[0][1], blobs[-1][1]
-    ends = [b.expiration or b.created + timedelta(seconds=limits()["retention"]) for _, b in blobs]
+    ends = [expiration_of(b) for _, b in blobs]
     until = min((e for e in ends if e > now), default=None) if first.status != EXPIRED else None
     ids = tuple(content_id for content_id, _ in blobs)
     return Gap(
         tenant, first.content_type, first.created, last.created + _INSTANT, _KINDS[first.status], cause, ids, until
     )
+
+
+def expiration_of(blob: BlobState) -> datetime:
+    """Tells until when a blob can be had."""
+    return blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
 
 
 def gaps(storage: Storage, now: datetime) -> list[Gap]:

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from lake.entries import FAILED, LANDED, REJECTED, Entry, Listing, State
+from lake.gaps import expiration_of
 from lake.ledger import Ledger
 from lake.tenant import open_tenant
 from o365.clients import client_for
 from pipeline.summary import Summary, add_entries
 from schemas.times import format_utc
-from transforms.backlog import Lags, backlog_of, behind_s, expiration_of
+from transforms.backlog import Lags, backlog_of, behind_s
 from transforms.elements import Feed, Follow
 
 BEHIND_AFTER = timedelta(minutes=15)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lake.entries import LOST, UNLISTED, BlobState, State
+from lake.gaps import expiration_of
 from schemas.contract import limits
 from transforms.elements import Feed
 from transforms.grid import tick_of, tick_range
@@ -39,7 +40,7 @@ class Backlog:
     def gauges(self) -> dict[str, int]:
         """Gives its figures by the names of metrics; where nothing waits, the oldest blob is a new one."""
         created = self.oldest[1].created if self.oldest else self.at
-        expires = expiration_of(self.oldest[1]) if self.oldest else self.at + _retention()
+        expires = expiration_of(self.oldest[1]) if self.oldest else self.at + timedelta(seconds=limits()["retention"])
         return {
             "backlog_blobs": len(self.waiting),
             "backlog_seconds": round(behind_s(self.at, self.listed_up_to, created)),
@@ -53,15 +54,6 @@ def backlog_of(feed: Feed, state: State, now: datetime) -> Backlog:
     of_feed = {i: b for i in state.unsettled if (b := state.blobs[i]).content_type == feed.content_type}
     waiting = {i: b for i, b in of_feed.items() if not (b.kept and expiration_of(b) < now)}
     return Backlog(now, *_listed(feed, state, now), waiting)
-
-
-def expiration_of(blob: BlobState) -> datetime:
-    """Tells until when a blob can be had."""
-    return blob.expiration or blob.created + _retention()
-
-
-def _retention() -> timedelta:
-    return timedelta(seconds=limits()["retention"])
 
 
 def behind_s(at: datetime, listed_up_to: datetime, oldest_created: datetime | None) -> float:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from logging import getLogger
 
 from lake.entries import LISTED, LOST, UNLISTED, Entry, ListedBlob, Listing, Slice, State
+from lake.gaps import expiration_of
 from lake.tenant import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
@@ -75,10 +76,9 @@ class Lister:
                 blob.kept and blob.expiration and blob.expiration < now
             ):
                 continue
-            expiration = blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
             uri = blob.uri or self._client.content_uri(content_id)
             found[tick_of(blob.created)].append(
-                ContentBlob(content_id, uri, blob.content_type, blob.created, expiration)
+                ContentBlob(content_id, uri, blob.content_type, blob.created, expiration_of(blob))
             )
         return found
 
