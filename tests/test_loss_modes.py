@@ -39,7 +39,7 @@ ONCE = Course()
 LATER = {
     "slow-blobs": Course(((0, 0), (4, 0))),
     "flickering-listings": Course(((0, 0), (0.1, 0))),
-    "late-blobs": Course(tuple((hours, 0) for hours in range(0, 97, 24))),
+    "late-blobs": Course(tuple((hours, 0) for hours in range(0, 193, 24))),
     "redelivered": Course(tuple((hours, 0) for hours in range(0, 121, 60))),
     "failing-for-hours": Course(((0, 1), (4, 0)), deadline_s=3),
     "outage-26-hours": Course(((0, 0), (10, 1), (28, 0), (48, 0)), deadline_s=3),
