@@ -30,7 +30,8 @@ class BlobOutcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a blob; for a landed one `records` = `rows` + `duplicates` + `rejects`.
 
     `conflicts` of the rejects are repeats that differ from the record that came first under their Id. A rejected blob
-    could not be read as records: its whole body is in the file `kept`, and it is asked for again while it can be had.
+    could not be read as records: its whole body is in the file `kept`, and it is asked for again while it can be had. A
+    landed blob with an `error` broke off and can be had no more: what it held up to there is in the lake.
     """
 
     content_id: str

@@ -1,7 +1,7 @@
 """Stretches of available time that are not proven complete: where, why, and until when they can still be healed.
 
 slices ── never listed, not listed, lost, unsettled ─┐
-blobs ─── pending, failed, unreadable, expired ──────┴─ gaps, the most urgent first
+blobs ─── pending, failed, unreadable, expired, cut ─┴─ gaps, the most urgent first
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
-from lake.entries import EXPIRED, FAILED, LISTED, LOST, REJECTED, BlobState, SliceState, State
+from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, REJECTED, BlobState, SliceState, State
 from lake.ledger import Ledger, require_tenants
 from lake.storage import Storage
 from lake.text_table import text_table
@@ -17,7 +17,7 @@ from schemas.contract import limits
 from schemas.times import TimeRange, format_utc
 
 NEVER_LISTED, NOT_LISTED, UNSETTLED = "never listed", "not listed", "unsettled"
-PENDING, UNREADABLE = "pending", "unreadable"
+PENDING, UNREADABLE, CUT_OFF = "pending", "unreadable", "cut off"
 _KINDS = {None: PENDING, FAILED: FAILED, REJECTED: UNREADABLE, EXPIRED: EXPIRED}
 _NOT_DUE = timedelta(hours=2)  # what became available so lately is not missed yet
 _TOGETHER = timedelta(hours=1)
@@ -32,8 +32,8 @@ class Gap:
 
     `kind` is never listed, not listed (the listing failed), lost (older than the service keeps), unsettled (listed
     before late content had come, and never again while the service kept it), or of the named blobs in it pending,
-    failed, unreadable (kept whole under rejected/) or expired. `until` is when the first of it can no longer be had,
-    None where nothing can.
+    failed, unreadable (kept whole under rejected/), expired or cut off (landed as far as it went). `until` is when the
+    first of it can no longer be had, None where nothing can.
     """
 
     tenant: str
@@ -137,15 +137,21 @@ def without(wanted: TimeRange, covered: Iterable[TimeRange]) -> Iterator[TimeRan
 def _blob_gaps(tenant: str, state: State, now: datetime) -> Iterator[Gap]:
     groups: defaultdict[tuple[str, str, str], list[tuple[str, BlobState]]] = defaultdict(list)
     for content_id, blob in sorted(state.blobs.items(), key=lambda b: b[1].created):
-        if blob.status in _KINDS:
+        if kind := _kind(blob):
             cause = _cause(blob.error, content_id) if blob.error else "no run has finished it yet"
-            together = groups[blob.content_type, _KINDS[blob.status], cause]
+            together = groups[blob.content_type, kind, cause]
             if together and blob.created - together[-1][1].created > _TOGETHER:
-                yield _blob_gap(tenant, together, cause, now)
+                yield _blob_gap(tenant, together, kind, cause, now)
                 together.clear()
             together.append((content_id, blob))
-    for (_, _, cause), blobs in groups.items():
-        yield _blob_gap(tenant, blobs, cause, now)
+    for (_, kind, cause), blobs in groups.items():
+        yield _blob_gap(tenant, blobs, kind, cause, now)
+
+
+def _kind(blob: BlobState) -> str | None:
+    if blob.status == LANDED:
+        return CUT_OFF if blob.error else None
+    return _KINDS[blob.status]
 
 
 def _cause(error: str, content_id: str) -> str:
@@ -153,14 +159,12 @@ def _cause(error: str, content_id: str) -> str:
     return error.replace(f" {content_id!r}", "")
 
 
-def _blob_gap(tenant: str, blobs: list[tuple[str, BlobState]], cause: str, now: datetime) -> Gap:
+def _blob_gap(tenant: str, blobs: list[tuple[str, BlobState]], kind: str, cause: str, now: datetime) -> Gap:
     first, last = blobs[0][1], blobs[-1][1]
     ends = [expiration_of(b) for _, b in blobs]
-    until = min((e for e in ends if e > now), default=None) if first.status != EXPIRED else None
+    until = min((e for e in ends if e > now), default=None) if kind not in (EXPIRED, CUT_OFF) else None
     ids = tuple(content_id for content_id, _ in blobs)
-    return Gap(
-        tenant, first.content_type, first.created, last.created + _INSTANT, _KINDS[first.status], cause, ids, until
-    )
+    return Gap(tenant, first.content_type, first.created, last.created + _INSTANT, kind, cause, ids, until)
 
 
 def expiration_of(blob: BlobState) -> datetime:

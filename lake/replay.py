@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
+import msgspec
+
 from lake import layout
 from lake.entries import REPLAY, BlobOutcome, Rewrite, State
 from lake.rejected import WHOLE_BODY, RejectedRecord, read_rejected
@@ -16,6 +18,8 @@ from lake.storage import LakeError
 from lake.tenant import TenantLake
 from schemas.decode import NotAnArrayError, RawRecord, raw_record, split_blob, whole_records
 from schemas.feed import ContentBlob
+
+_CUT_OFF = "its body broke off, and the service has it no more: what stood before the break is in the lake"
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class _Replay:
         self._kept: list[RejectedRecord] = []
         self._tried: dict[str, BlobCounts] = {}
         self._bodies: dict[str, BlobCounts] = {}
+        self._cut_off: set[str] = set()
         self.counts = ReplayCounts()
         for record in records:
             self._take(record, now)
@@ -96,9 +101,11 @@ class _Replay:
         if raws is not None or state is None or state.expiration is None or state.expiration > now:
             return raws
         try:
-            return split_blob(record.data)
+            raws = split_blob(record.data)
         except NotAnArrayError:
             return None
+        self._cut_off.add(record.content_id)
+        return raws
 
     def commit(self) -> ReplayCounts:
         """Commits what fits now, if anything does."""
@@ -133,7 +140,7 @@ class _Replay:
             cause=REPLAY,
             removed=[self._key],
             files=self._stage.files + self._stage.rejects_file(self._rejects()),
-            blobs=[*self._outcomes(state), *(c.outcome() for c in self._bodies.values())],
+            blobs=[*self._outcomes(state), *self._body_outcomes()],
             drift=self._stage.drift,
         )
 
@@ -150,7 +157,13 @@ class _Replay:
                 duplicates=known.duplicates + counts.duplicates,
                 rejects=known.rejects - counts.records + len(counts.rejects),
                 conflicts=known.conflicts + counts.conflicts,
+                error=known.error,
             )
+
+    def _body_outcomes(self) -> Iterator[BlobOutcome]:
+        for content_id, counts in self._bodies.items():
+            error = _CUT_OFF if content_id in self._cut_off else None
+            yield msgspec.structs.replace(counts.outcome(), error=error)
 
     def _rejects(self) -> list[RejectedRecord]:
         return [*self._kept, *(r for c in (*self._tried.values(), *self._bodies.values()) for r in c.rejects)]

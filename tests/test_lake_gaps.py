@@ -87,7 +87,9 @@ def with_blobs(**outcomes: str | None) -> State:
     listed = [ListedBlob(name, hour(n), hour(n + 24)) for n, name in enumerate(outcomes)]
     state.apply(Listing("run", NOW, FEED, [], listed))
     told = [
-        BlobOutcome(name, hour(n), status, error=f"fetching blob {name!r} failed: HTTP 500")
+        BlobOutcome(
+            name, hour(n), status, error=None if status == LANDED else f"fetching blob {name!r} failed: HTTP 500"
+        )
         for n, (name, status) in enumerate(outcomes.items())
         if status
     ]

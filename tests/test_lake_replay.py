@@ -10,6 +10,7 @@ import pytest
 from lake import layout
 from lake.entries import LANDED, Rewrite
 from lake.export import export
+from lake.gaps import find_gaps
 from lake.landing import Unit
 from lake.rejected import read_rejected
 from lake.replay import ReplayCounts, replay
@@ -119,6 +120,18 @@ def test_body_that_breaks_off_lands_as_far_as_it_goes_when_the_service_has_it_no
     state = lake.ledger.state.blobs["a"]
     assert (state.status, state.records, state.rows, state.rejects) == (LANDED, 3, 2, 1)
     assert lake.ledger.state.unsettled == {}
+    sound(lake)
+    (gap,) = [g for g in find_gaps(lake.tenant, lake.ledger.state, later) if g.blobs]
+    assert (gap.kind, gap.blobs, gap.until) == ("cut off", ("a",), None)
+
+
+def test_cut_body_stays_named_when_its_rest_is_tried_again(lake: TenantLake, today: Callable[[], None]) -> None:
+    unreadable(lake, body([record(1), record(2, CreationTime=ODD), record(3)])[:-20])
+    later = blob("a").content_expiration + HOUR
+    assert replay(lake, "replay", later).rows == 1
+    today()
+    assert replay(lake, "again", later) == ReplayCounts(tried=2, rows=1, rejected=1)
+    assert [g.kind for g in find_gaps(lake.tenant, lake.ledger.state, later) if g.blobs] == ["cut off"]
     sound(lake)
 
 

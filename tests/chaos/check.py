@@ -108,13 +108,21 @@ def _check_blob(
     exported: dict[str, list[str]],
     rejects: list[tuple[str, bytes]],
 ) -> Iterator[str]:
-    """Checks a landed blob: each record is in the lake, and the counts of the ledger are those of the truth."""
+    """Checks a landed blob: each record is in the lake, and the counts of the ledger are those of the truth.
+
+    Of one that broke off, and is named for it, the records before the break are.
+    """
     good = blob.good
-    yield from _few("good records that are not in the lake", [r.id for r in good if r.id not in rows])
+    if state.records != state.rows + state.duplicates + state.rejects:
+        yield f"{state.records} records are not {state.rows} + {state.duplicates} + {state.rejects}"
+    if not state.error:
+        yield from _few("good records that are not in the lake", [r.id for r in good if r.id not in rows])
     here = {r.id for r in rows.values() if r.content_id == blob.blob.content_id}
     values = {r.value for r in good}
     yield from _few("rows it never held", sorted(here - {r.id for r in good}))
     yield from _few("rows that differ from it", [i for i in sorted(here) if not values & set(exported.get(i, []))])
+    if state.error:
+        return
     conflicts = Counter(r.value for r in good if r.id in rows and r.value not in exported.get(r.id, []))
     kept = Counter(canonical(json.loads(data)) for reason, data in rejects if reason == CONFLICT)
     if kept != conflicts:
@@ -126,8 +134,6 @@ def _check_blob(
     true = (len(blob.good) + blob.broken.total(), row_count, conflicts.total() + blob.broken.total(), conflicts.total())
     if told != true:
         yield f"the ledger counts (records, rows, rejects, conflicts) {told}, true are {true}"
-    if state.records != state.rows + state.duplicates + state.rejects:
-        yield f"{state.records} records are not {state.rows} + {state.duplicates} + {state.rejects}"
 
 
 def check_had(
@@ -162,7 +168,11 @@ def check_named(folder: Path, truth: Truth, now: datetime, *, hidden: bool) -> I
     listed = _listed_at(state)
     for content_id, true in truth.blobs.items():
         blob = true.blob
-        if state.has_landed(content_id) or content_id in named or (hidden and content_id not in state.blobs):
+        if content_id in named or (hidden and content_id not in state.blobs):
+            continue
+        if state.has_landed(content_id):
+            if state.blobs[content_id].error:
+                yield f"blob {content_id} landed as far as it went, and is not named"
             continue
         if any(c == blob.content_type and start <= blob.created < end for c, start, end in stretches):
             continue
@@ -210,6 +220,6 @@ def _few(what: str, names: Sequence[object]) -> Iterator[str]:
 def absent(folder: Path, truth: Truth) -> bool:
     """Tells whether anything that the ledger knows of, or time that it should, is not in the lake."""
     state = Ledger(LocalStorage(folder), truth.tenant_id).state
-    return any(b.status != LANDED for b in state.blobs.values()) or any(
+    return any(b.status != LANDED or b.error for b in state.blobs.values()) or any(
         s.outcome != LISTED for s in state.slices.values()
     )
