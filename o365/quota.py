@@ -5,7 +5,8 @@
                   └──── again later, then much later ◀───┴─ refused: the limit holds
 
 One refusal alone proves nothing: gateways and scripts refuse at random. A quota refuses whatever comes above it, and
-the trials ask just that. Later trials find a quota that has grown, or that others no longer use.
+the trials ask just that. Where refusals were stray ones, more of them in a row are called for before the next doubt.
+Later trials find a quota that has grown, or that others no longer use.
 
 The window slides, and a request counts from its grant until a period after its answer. The service counts it somewhere
 between, so no minute of its own, sliding or fixed, ever holds more than the limit.
@@ -21,6 +22,8 @@ _GROW_S = 300.0  # until a limit that held in all trials is tried again: one req
 _LONGEST_GROW_S = 1200.0
 _FIRST_GROWTH = 0.1  # of the limit, at most, in the first period of growth; twice as much in each that follows
 _SURE_BATCH = 16  # a trial of so many that passes ends the doubt
+_STRAY_REFUSALS = 3  # for each that is accepted: a quota accepts hardly any above it
+_MOST_PATIENCE = 16
 _NEAR = 0.9  # of the limit: a refusal from here on corrects it by little, and needs no trial
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0  # whatever the service asks for; then somebody has to look
@@ -48,6 +51,7 @@ class Quota:
         self._cut = 0  # grants up to this number were made before the limit was last cut
         self._failed_trials = 0
         self._surprises = 0  # refusals within the limit with nothing accepted between them
+        self._patience = 1  # so many of them are a reason to doubt the limit: more where they were stray ones before
         self._paused_until = -inf
         self._grow_s, self._growth = _GROW_S, _FIRST_GROWTH
         # A trial: requests of a batch to grant still, those under way, what came of the others, and the rise so far.
@@ -107,12 +111,14 @@ class Quota:
             # Under way when the limit was cut: it only makes the count exact.
             self.limit = min(self.limit, used)
         else:
-            self._doubt(used, now)
-            # The first may be a stray one, which costs nobody else a wait.
-            if self._surprises:
-                pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - 1))
-                self._pause(now + pause_s * (0.5 + self._jitter() / 2))
             self._surprises += 1
+            more = self._surprises - self._patience
+            if more >= 0:
+                self._doubt(used, now)
+            # The first may be a stray one, which costs nobody else a wait.
+            if more > 0:
+                pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (more - 1))
+                self._pause(now + pause_s * (0.5 + self._jitter() / 2))
         if retry_after_s is not None:
             asked_s = min(retry_after_s, _LONGEST_PAUSE_S)
             self._pause(now + asked_s + min(1.0, asked_s / 10) * self._jitter())
@@ -156,7 +162,7 @@ class Quota:
         accepted, refusals = self._tally
         self._tally = [0, 0]
         # A doubt is there because refusals may be stray ones; growth needs none of that.
-        if refusals <= (accepted if self._is_in_doubt() else 0):
+        if refusals <= accepted * (_STRAY_REFUSALS if self._is_in_doubt() else 1):
             self._pass(accepted, now)
         else:
             self._fail(now)
@@ -168,6 +174,7 @@ class Quota:
             is_done = self._batch >= _SURE_BATCH or not self._is_in_doubt()
             self._trial_at = now + self._grow_s if is_done else now
             self._batch *= 2
+            self._patience = min(2 * self._patience, _MOST_PATIENCE) if is_done else self._patience
         else:
             self._grow_s = _GROW_S
             left = max(_SURE_BATCH, int(self.limit * self._growth)) - self._raised
@@ -187,6 +194,9 @@ class Quota:
             self._grow_s, self._growth = min(2 * self._grow_s, _LONGEST_GROW_S), _FIRST_GROWTH
             self._trial_at = now + self._grow_s
         elif self._failed_trials <= len(_TRIALS_S):
+            self._batch = (
+                2 if self._answered else 1
+            )  # two tell a stray refusal better; where all are refused, one will do
             self._trial_at = now + _TRIALS_S[self._failed_trials - 1]
         elif now < self._first_period_ends - _BEFORE_END_S:
             # What was used before this process began is known to nobody, and has run out by then.
@@ -195,4 +205,5 @@ class Quota:
             self._trial_at = now + self._period_s
         else:
             self._be_sure_of(self.limit)
+            self._patience = 1
             self._trial_at = now + self._grow_s
