@@ -137,7 +137,7 @@ def decode_entry(data: bytes) -> Entry:
 
 
 class BlobState(msgspec.Struct, gc=False):
-    """All that the ledger knows of a blob. `status` is None while it has no outcome."""
+    """All that the ledger knows of a blob. `status` is None while it has no outcome, `uri` where it needs no fetch."""
 
     content_type: str
     created: Time
@@ -224,7 +224,8 @@ class State:
                 self.slices[entry.content_type, s.start] = word
         for b in entry.blobs:
             state = self._blob(b.content_id, entry.content_type, b.created)
-            state.expiration, state.uri = b.expiration, b.uri
+            state.expiration = b.expiration
+            state.uri = None if state.is_settled else b.uri
 
     def _apply_files(self, entry: Landing | Rewrite) -> None:
         for b in entry.blobs:
@@ -256,6 +257,7 @@ class State:
         state.rejects, state.conflicts = told.rejects, told.conflicts
         if state.is_settled:
             self.unsettled.pop(told.content_id, None)
+            state.uri = None  # the longest of its parts
 
     def add_file(self, file: FileState) -> None:
         """Adds a file that stands."""
