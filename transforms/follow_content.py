@@ -29,6 +29,7 @@ from transforms.grid import tick_of, tick_range
 from transforms.lister import LISTINGS_AT_ONCE, TOO_OLD, Lister, oldest_listable, units_of
 from transforms.polls import FollowWatermark, PollProvider, poll_of, poll_time, settled_up_to, timestamp
 from transforms.recall import FRESH, IN_FLIGHT, Recall, recall_of
+from transforms.unit_coder import register_unit_coder
 
 HEARTBEAT = timedelta(minutes=5)
 """How often the ledger is told of a fresh slice that holds nothing new."""
@@ -52,6 +53,7 @@ class FollowContent(beam.PTransform[beam.PCollection[Follow], beam.PCollection[C
 
     def expand(self, feeds: beam.PCollection[Follow]) -> beam.PCollection[ContentUnit]:
         """Wires the stage."""
+        register_unit_coder()
         # Inferred, the type would be that of the stamped value.
         polls = beam.ParDo(self._fn).with_output_types(ContentUnit)
         units: beam.PCollection[ContentUnit] = feeds | "Poll feeds" >> polls

@@ -18,6 +18,7 @@ from lake.entries import LISTED
 from transforms.elements import ContentUnit, Feed
 from transforms.grid import GridProvider, StartWatermark, tick_range
 from transforms.lister import LISTINGS_AT_ONCE, UNIT_BLOBS, Lister
+from transforms.unit_coder import register_unit_coder
 
 
 class ListContent(beam.PTransform[beam.PCollection[Feed], beam.PCollection[ContentUnit]]):
@@ -32,6 +33,7 @@ class ListContent(beam.PTransform[beam.PCollection[Feed], beam.PCollection[Conte
 
     def expand(self, feeds: beam.PCollection[Feed]) -> beam.PCollection[ContentUnit]:
         """Wires the stage."""
+        register_unit_coder()
         # Inferred, the type would be that of the stamped value.
         listing = beam.ParDo(_ListContentFn()).with_output_types(ContentUnit)
         units: beam.PCollection[ContentUnit] = feeds | "List ticks" >> listing
