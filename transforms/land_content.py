@@ -111,7 +111,7 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     landing = Unit(lake, feed.run, feed.content_type, client.now)
     retrieve = partial(client.retrieve, deadline_s=feed.deadline_s)
     for blob, fetched in _Fetches(pool, retrieve).ahead(wanted):
-        _add(landing, retrieve, blob, fetched, feed.run, client.now)
+        count(feed.run, settled=1, **_add(landing, retrieve, blob, fetched, client.now))
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     return landing.commit()
 
@@ -177,22 +177,20 @@ def _add(
     retrieve: Retrieve,
     blob: ContentBlob,
     fetched: "Future[bytes]",
-    run: str,
     now: Callable[[], datetime],
-) -> None:
+) -> dict[str, int]:
+    """Takes a blob into a unit as far as it could be had; gives counts of that."""
     try:
         body, raws = _read_again(retrieve, blob, fetched.result())
     except ActivityError as error:
         # Before its time a blob that is said to have expired is asked for again by the next run, as any failed one.
         is_due = now() >= blob.content_expiration
         landing.add_failed(blob, error.message, expired=isinstance(error, SkippableError) and error.expired and is_due)
-        count(run, settled=1, failed=1)
-        return
+        return {"failed": 1}
     if raws is None:
         landing.add_unreadable(blob, body, f"the body of blob {blob.content_id!r} is no whole array of records")
-        count(run, settled=1, failed=1)
-    else:
-        count(run, settled=1, records=landing.add(blob, body, raws), bytes=len(body))
+        return {"failed": 1}
+    return {"records": landing.add(blob, body, raws), "bytes": len(body)}
 
 
 def _read_again(retrieve: Retrieve, blob: ContentBlob, body: bytes) -> tuple[bytes, Sequence[RawRecord] | None]:
