@@ -126,12 +126,12 @@ class Cluster:
         wait_for("the end of the job", lambda: job not in self.running_jobs())
         return str(self.get(path)["operation"]["location"])
 
-    def slots(self) -> int:
-        """How many task slots are there; 0 while the cluster is not up."""
+    def registered(self) -> set[str]:
+        """Ids of the task managers that the cluster knows; none while it is not up."""
         try:
-            return int(self.get("/overview")["slots-total"])
+            return {m["id"] for m in self.get("/taskmanagers")["taskmanagers"]}
         except OSError:
-            return 0
+            return set()
 
     def running_jobs(self) -> list[str]:
         """Ids of the jobs at work."""
@@ -139,12 +139,12 @@ class Cluster:
 
     def add_task_manager(self) -> "subprocess.Popen[bytes]":
         """Starts a task manager of two slots."""
-        wanted = self.slots() + 2
+        before = self.registered()
         command = [*_java(self.folder), "-cp", _flink_jars(), "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"]
         command += ["--configDir", str(self.folder / "conf")]
         log = self.folder / f"task-manager-{len(self.task_managers)}.log"
         self.task_managers.append(start(command, log, {**os.environ, **self.worker_env}, self.folder))
-        wait_for("a task manager", lambda: self.slots() == wanted)
+        wait_for("a task manager", lambda: bool(self.registered() - before))
         return self.task_managers[-1]
 
 
