@@ -5,6 +5,7 @@ holds it as JSON.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import pyarrow as pa
@@ -15,15 +16,17 @@ from lake.entries import BlobState, DriftState, FileState, SliceState, State, Ti
 
 UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError, ValueError, TypeError, RecursionError)
 """What `read` raises for bytes that are no checkpoint."""
+_CHUNK = 4_096  # rows that stand in memory as Python objects at once
 _SCHEMA = pa.schema([("kind", pa.string()), ("key", pa.string()), ("fields", pa.string())])
 
 
 def write(state: State) -> bytes:
     """Encodes a state."""
-    rows = [(kind, key, msgspec.json.encode(fields)) for kind, key, fields in _rows(state)]
-    table = pa.table([[row[n] for row in rows] for n in range(3)], schema=_SCHEMA)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    rows = ((kind, key, msgspec.json.encode(fields)) for kind, key, fields in _rows(state))
+    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd", use_dictionary=["kind"]) as writer:
+        while chunk := list(islice(rows, _CHUNK)):
+            writer.write_table(pa.table(list(map(list, zip(*chunk, strict=True))), schema=_SCHEMA))
     return bytes(sink.getvalue())
 
 
@@ -45,8 +48,8 @@ def read(data: bytes, version: int, *, files_only: bool = False) -> State:
     state = State()
     state.version = version
     chosen = pc.field("kind") == "file" if files_only else None
-    for row in pq.read_table(pa.BufferReader(data), filters=chosen).to_pylist():
-        kind, key, fields = row["kind"], row["key"], row["fields"]
+    table = pq.read_table(pa.BufferReader(data), filters=chosen, columns=_SCHEMA.names)
+    for kind, key, fields in (row for chunk in table.to_batches(_CHUNK) for row in zip(*_values(chunk), strict=True)):
         if kind == "blob":
             blob = state.blobs[key] = msgspec.json.decode(fields, type=BlobState)
             if not blob.is_settled:
@@ -62,3 +65,7 @@ def read(data: bytes, version: int, *, files_only: bool = False) -> State:
             what = msgspec.json.decode(key, type=tuple[str, str, str])
             state.drift[what] = msgspec.json.decode(fields, type=DriftState)
     return state
+
+
+def _values(chunk: pa.RecordBatch) -> Iterator[list[str]]:
+    return (column.to_pylist() for column in chunk.columns)
