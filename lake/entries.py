@@ -56,7 +56,7 @@ class DriftCount(msgspec.Struct, frozen=True, gc=False):
 
 
 class ListedBlob(msgspec.Struct, frozen=True, gc=False):
-    """A blob as a listing named it; `uri` is where it is fetched, None where that is the usual address of its id."""
+    """A blob as a listing named it; `uri` is where it is fetched."""
 
     content_id: str
     created: Time
@@ -137,7 +137,7 @@ def decode_entry(data: bytes) -> Entry:
 
 
 class BlobState(msgspec.Struct, gc=False):
-    """All that the ledger knows of a blob. `status` is None while it has no outcome; `uri` as its listing says."""
+    """All that the ledger knows of a blob. `status` is None while it has no outcome, `uri` where it needs no fetch."""
 
     content_type: str
     created: Time

@@ -204,15 +204,11 @@ class Lister:
             content_type=self._feed.content_type,
             slices=self.slices,
             blobs=[
-                ListedBlob(b.content_id, b.content_created, b.content_expiration, self._odd_uri(b))
+                ListedBlob(b.content_id, b.content_created, b.content_expiration, b.content_uri)
                 for b in self.blobs
                 if b.content_id not in state.blobs
             ],
         )
-
-    def _odd_uri(self, blob: ContentBlob) -> str | None:
-        usual = self._client.content_uri(blob.content_id)
-        return None if blob.content_uri == usual else blob.content_uri
 
 
 def units_of(feed: Feed, blobs: Sequence[ContentBlob]) -> Iterator[ContentUnit]:
