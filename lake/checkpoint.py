@@ -26,7 +26,7 @@ def write(state: State) -> bytes:
     rows = ((kind, key, msgspec.json.encode(fields)) for kind, key, fields in _rows(state))
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd", use_dictionary=["kind"]) as writer:
         while chunk := list(islice(rows, _CHUNK)):
-            writer.write_table(pa.table(list(map(list, zip(*chunk, strict=True))), schema=_SCHEMA))
+            writer.write_table(pa.table([*zip(*chunk, strict=True)], schema=_SCHEMA))
     return bytes(sink.getvalue())
 
 
@@ -48,8 +48,9 @@ def read(data: bytes, version: int, *, files_only: bool = False) -> State:
     state = State()
     state.version = version
     chosen = pc.field("kind") == "file" if files_only else None
-    table = pq.read_table(pa.BufferReader(data), filters=chosen, columns=_SCHEMA.names)
-    for kind, key, fields in (row for chunk in table.to_batches(_CHUNK) for row in zip(*_values(chunk), strict=True)):
+    chunks = pq.read_table(pa.BufferReader(data), filters=chosen).to_batches(_CHUNK)
+    for row in (row for chunk in chunks for row in chunk.to_pylist()):
+        kind, key, fields = row["kind"], row["key"], row["fields"]
         if kind == "blob":
             blob = state.blobs[key] = msgspec.json.decode(fields, type=BlobState)
             if not blob.is_settled:
@@ -65,7 +66,3 @@ def read(data: bytes, version: int, *, files_only: bool = False) -> State:
             what = msgspec.json.decode(key, type=tuple[str, str, str])
             state.drift[what] = msgspec.json.decode(fields, type=DriftState)
     return state
-
-
-def _values(chunk: pa.RecordBatch) -> Iterator[list[str]]:
-    return (column.to_pylist() for column in chunk.columns)

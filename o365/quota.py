@@ -51,7 +51,7 @@ class Quota:
         self._cut = 0  # grants up to this number were made before the limit was last cut
         self._failed_trials = 0
         self._surprises = 0  # refusals within the limit with nothing accepted between them
-        self._patience = 1  # so many of them are a reason to doubt the limit: more where they were stray ones before
+        self._patience = 1  # so many of them begin a doubt: more where they were stray ones before
         self._paused_until = -inf
         self._grow_s, self._growth = _GROW_S, _FIRST_GROWTH
         # A trial: requests of a batch to grant still, those under way, what came of the others, and the rise so far.
@@ -112,12 +112,11 @@ class Quota:
             self.limit = min(self.limit, used)
         else:
             self._surprises += 1
-            more = self._surprises - self._patience
-            if more >= 0:
+            if self._surprises >= self._patience:
                 self._doubt(used, now)
-            # The first may be a stray one, which costs nobody else a wait.
-            if more > 0:
-                pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (more - 1))
+            # Up to there they may be stray ones, which cost nobody else a wait.
+            if self._surprises > self._patience:
+                pause_s = min(self._period_s, _FIRST_PAUSE_S * 2 ** (self._surprises - self._patience - 1))
                 self._pause(now + pause_s * (0.5 + self._jitter() / 2))
         if retry_after_s is not None:
             asked_s = min(retry_after_s, _LONGEST_PAUSE_S)
@@ -161,7 +160,7 @@ class Quota:
             return
         accepted, refusals = self._tally
         self._tally = [0, 0]
-        # A doubt is there because refusals may be stray ones; growth needs none of that.
+        # A doubt is there because refusals may be stray ones; growth wants better proof.
         if refusals <= accepted * (_STRAY_REFUSALS if self._is_in_doubt() else 1):
             self._pass(accepted, now)
         else:
@@ -174,7 +173,8 @@ class Quota:
             is_done = self._batch >= _SURE_BATCH or not self._is_in_doubt()
             self._trial_at = now + self._grow_s if is_done else now
             self._batch *= 2
-            self._patience = min(2 * self._patience, _MOST_PATIENCE) if is_done else self._patience
+            if is_done:
+                self._patience = min(2 * self._patience, _MOST_PATIENCE)
         else:
             self._grow_s = _GROW_S
             left = max(_SURE_BATCH, int(self.limit * self._growth)) - self._raised
@@ -194,9 +194,8 @@ class Quota:
             self._grow_s, self._growth = min(2 * self._grow_s, _LONGEST_GROW_S), _FIRST_GROWTH
             self._trial_at = now + self._grow_s
         elif self._failed_trials <= len(_TRIALS_S):
-            self._batch = (
-                2 if self._answered else 1
-            )  # two tell a stray refusal better; where all are refused, one will do
+            # Two tell a stray refusal better; where all are refused, one will do.
+            self._batch = 2 if self._answered else 1
             self._trial_at = now + _TRIALS_S[self._failed_trials - 1]
         elif now < self._first_period_ends - _BEFORE_END_S:
             # What was used before this process began is known to nobody, and has run out by then.
