@@ -13,7 +13,7 @@ import pytest
 
 from tests.commands import environment, rows, succeed
 from tests.runners.conftest import RECORDS, Flink
-from tests.runners.landed import entries
+from tests.runners.landed import at_work, entries
 from tests.runners.processes import ended_with, kill_group, sdk_workers, wait_for
 from tests.test_settling import add_blob
 
@@ -52,12 +52,6 @@ def has_landed(lake: Path, content_id: str) -> bool:
     )
 
 
-def goes_on(run: "subprocess.Popen[str]", lake: Path) -> None:
-    before = entries(lake)
-    wait_for("more entries", lambda: entries(lake) > before or run.poll() is not None)
-    assert run.poll() is None, run.communicate()
-
-
 def test_stream_on_flink_goes_on_after_dead_workers_and_from_a_savepoint(flink: Flink, tmp_path: Path) -> None:
     lake, tenant = tmp_path / "lake", flink.emu.tenants[0]
     flink.cluster.add_task_manager()
@@ -65,9 +59,9 @@ def test_stream_on_flink_goes_on_after_dead_workers_and_from_a_savepoint(flink: 
         wait_for("files", lambda: len(list(lake.glob("audit/**/*.parquet"))) > 3 or run.poll() is not None)
         assert run.poll() is None, run.communicate()
         os.kill(next(w for m in flink.cluster.task_managers for w in sdk_workers(m.pid)), signal.SIGKILL)
-        goes_on(run, lake)
+        at_work(run, lake, entries(lake) + 1)
         kill_group(next(m for m in flink.cluster.task_managers if sdk_workers(m.pid)))
-        goes_on(run, lake)
+        at_work(run, lake, entries(lake) + 1)
         run.kill()  # first, or it would take the cancelled job for a failed one, and start another; the job goes on
         run.communicate()
         (job,) = flink.cluster.running_jobs()
