@@ -15,7 +15,7 @@ from tests.scripted_server import Asked, FakeTime, Reply, Script, ScriptedServer
 TENANT = "5c1e7f1c-3a1b-4d0e-9a53-0f2e1b7c9d11"
 FINE = Reply(200, b"[]")
 DOWN = Reply(503)
-_FASTER = 300  # a deadline of 300 s takes one
+_FASTER = 150  # a deadline of 300 s takes two
 
 
 class FixedTokens:
