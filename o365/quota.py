@@ -18,6 +18,7 @@ from math import inf
 
 _TRIALS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # waits after the trials that fail, the first of which comes at once
 _BEFORE_END_S = 0.5  # how long before the first period ends its trial comes: no grant of ours has run out then
+_SCARCE = 30  # requests a period: rather what others have left than a quota; they may be gone a period later
 _GROW_S = 300.0  # until a limit that held in all trials is tried again: one request in thousands
 _LONGEST_GROW_S = 1200.0
 _FIRST_GROWTH = 0.1  # of the limit, at most, in the first period of growth; twice as much in each that follows
@@ -200,7 +201,7 @@ class Quota:
         elif now < self._first_period_ends - _BEFORE_END_S:
             # What was used before this process began is known to nobody, and has run out by then.
             self._trial_at = self._first_period_ends - _BEFORE_END_S
-        elif self.limit < 1:
+        elif self.limit < _SCARCE:
             self._trial_at = now + self._period_s
         else:
             self._be_sure_of(self.limit)

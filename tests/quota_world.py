@@ -51,6 +51,7 @@ class Client:
     wanted: int = 10**9
     latency_s: float = 0.05
     threads: int = 8
+    starts_s: float = 0.0
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class World:
     def run(self, *clients: Client, until_s: float = 3600) -> float:
         """Returns when the last request that was wanted is answered, or `until_s`."""
         for client in clients:
-            _Threads(self, client).ask()
+            self.after(client.starts_s, _Threads(self, client).ask)
         while self._events and self._events[0][0] <= until_s:
             self.now, _, act = heapq.heappop(self._events)
             act()

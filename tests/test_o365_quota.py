@@ -159,6 +159,15 @@ def test_workers_that_know_nothing_of_each_other_share_the_quota(real: int, work
     assert min(len(c.accepted) for c in some) >= 0.5 * max(len(c.accepted) for c in some)
 
 
+@pytest.mark.parametrize("within_s", [0, 1, 10, 60])
+@pytest.mark.parametrize("seed", range(5))
+def test_workers_that_start_late_are_not_left_with_next_to_nothing(within_s: float, seed: int) -> None:
+    draw = random.Random(seed)
+    some = [client(500, wanted=90, starts_s=within_s * draw.random(), latency_s=0.2 + draw.random()) for _ in range(4)]
+    assert World(SlidingService(120).accepts).run(*some) <= 60 + 180 + 12
+    assert sum(len(c.refused) for c in some) <= 4 * 40
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_with_their_part_of_the_documented_quota_are_never_refused(workers: int) -> None:
     some = [client(2000 / workers) for _ in range(workers)]

@@ -28,6 +28,8 @@ clock, sleep = lambda: time.monotonic() * {FASTER}, lambda seconds: time.sleep(s
 connection = Connection("contoso", client_secret_env="AUDITLAKE_CLIENT_SECRET", **given["connection"])
 governor = Governor(share=1 / connection.workers, quota_requests=given["documented"], clock=clock, sleep=sleep)
 client = ActivityClient(connection, governor=governor, clock=clock, sleep=sleep)
+print("ready", flush=True)
+sys.stdin.readline()
 with ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda _: client.list_subscriptions(), range(given["requests"])))
 counts = client.counts()
@@ -45,7 +47,7 @@ class FastClock(Clock):
 
 
 def collect(workers: int, documented: int, requests: int) -> tuple[list[int], list[int], int]:
-    """Runs processes; returns the requests of each, the refusals of each, and the requests the emulator counted."""
+    """Starts processes at once; returns the requests and refusals of each, and the requests the emulator counted."""
     with running(count=0, quota=QUOTA, clock=FastClock()) as emu:
         tenant = emu.tenants[0]
         connection = {
@@ -59,10 +61,22 @@ def collect(workers: int, documented: int, requests: int) -> tuple[list[int], li
         given = json.dumps({"connection": connection, "documented": documented, "requests": requests})
         started = [
             subprocess.Popen(
-                [sys.executable, "-c", WORKER, given], env=environment(emu), cwd=Path(ROOT), stdout=subprocess.PIPE
+                [sys.executable, "-c", WORKER, given],
+                env=environment(emu),
+                cwd=Path(ROOT),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             for _ in range(workers)
         ]
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
         printed = [json.loads(process.communicate(timeout=120)[0]) for process in started]
         return [one[0] for one in printed], [one[1] for one in printed], tenant.requests[OPERATION]
 
