@@ -20,6 +20,7 @@ from emulator.server import Emulator, running
 from emulator.tenant import Answer
 from lake.tenant import open_tenant
 from tests.commands import auditlake_here, environment, rows_here
+from tests.runners.landed import records
 from tests.streams import Watcher, stream_here, until
 from tests.test_settling import add_blob, landed
 from transforms.backlog import quantile
@@ -86,6 +87,9 @@ def test_six_hours_with_late_blobs_throttling_restarts_and_a_kill_land_every_rec
         began = emu.clock.now()
         assert stream_here(emu, lake, *words, pause=until(emu, START + 6 * HOUR + MINUTE, watch)).returncode == 0
         assert landed(lake) == set(available)
+        here = ("backfill", "--lake", tmp_path / "here", "--start", "-1d", *words)
+        assert auditlake_here(*here, env=environment(emu), cwd=tmp_path).returncode == 0
+    assert records(lake) == records(tmp_path / "here")
     fresh = sorted((seen[i] - at).total_seconds() for i, at in available.items() if at > began)
     assert len(fresh) > 8
     assert quantile(fresh, 0.95) <= 60, "at the default poll interval"

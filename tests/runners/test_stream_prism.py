@@ -8,7 +8,8 @@ from pathlib import Path
 
 from emulator.filling import Shape
 from emulator.server import running
-from tests.commands import auditlake, environment, rows, succeed
+from tests.commands import auditlake, backfill, environment, rows, succeed
+from tests.runners.landed import records
 from tests.runners.processes import ended_with, wait_for
 
 
@@ -16,16 +17,18 @@ def words(prism: Path) -> list[str]:
     return ["--runner=PrismRunner", f"--prism_location={prism}"]
 
 
-def test_stream_on_prism_with_a_last_poll_lands_every_record_once(prism: Path, tmp_path: Path) -> None:
+def test_stream_on_prism_with_a_last_poll_lands_what_a_backfill_lands(prism: Path, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     with running(count=600, shape=Shape(max_records=50)) as emu:
         env = environment(emu)
         more = ("--poll-interval", "2s", "--polls", "3", "--json")
         done = auditlake("stream", "--lake", lake, *more, *words(prism), env=env, cwd=tmp_path)
+        backfill(tmp_path / "here", env)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["missing"] == []
-    assert rows(lake, "select count(*) as n, count(distinct Id) as ids from audit") == [{"n": 600, "ids": 600}]
+    assert len(records(lake)) == 600
+    assert records(lake) == records(tmp_path / "here")
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
