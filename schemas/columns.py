@@ -34,7 +34,6 @@ _NAME_END = regex(rb'[0-9A-Za-z_]"[ \t\r\n]*+:')
 _ENDS_NAME = np.array([chr(n).isalnum() or chr(n) == "_" for n in range(128)] + [False] * 128)
 _EARLIEST = np.frombuffer(b"1000-00-00T00:00:00", np.uint8)
 _LATEST = np.frombuffer(b"9999-99-99T99:99:99", np.uint8)
-_CANONICAL_TIME = r"^(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])-\d\d-\d\dT\d\d:\d\d:\d\d$"
 
 
 class Built(NamedTuple):
@@ -135,22 +134,19 @@ def _build_timestamp(column: Column, values: Sequence[Any]) -> Built:
         return _build_scalar(column, values)
     texts = pa.array(values, pa.string())
     try:
-        return _times(column, values, texts, [] if _are_usual(texts.drop_null()) else _odd_rows(texts))
+        return _times(column, values, texts, _odd_rows(texts))
     except pa.ArrowInvalid:  # one is no day of the calendar
         return _times(column, values, texts, [n for n, v in enumerate(values) if v is not None])
 
 
-def _are_usual(texts: pa.StringArray) -> bool:
-    """Tells whether all texts are times as the service writes them, from the year 1000 on."""
-    if not pc.all(pc.equal(pc.binary_length(texts), len(_EARLIEST))).as_py():
-        return False
-    grid = np.frombuffer(_text_of(texts), np.uint8).reshape(len(texts), len(_EARLIEST))
-    return bool(((grid >= _EARLIEST) & (grid <= _LATEST)).all())
-
-
 def _odd_rows(texts: pa.StringArray) -> list[int]:
-    odd = pc.invert(pc.match_substring_regex(texts, _CANONICAL_TIME)).fill_null(False)
-    return np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist()
+    """Names the rows whose times are not as the service writes them, from the year 1000 on."""
+    lengths = pc.fill_null(pc.binary_length(texts), -1).to_numpy()
+    odd: np.ndarray = lengths >= 0
+    usual = np.flatnonzero(lengths == len(_EARLIEST))
+    grid = np.frombuffer(_text_of(texts.take(usual)), np.uint8).reshape(len(usual), len(_EARLIEST))
+    odd[usual] = ((grid < _EARLIEST) | (grid > _LATEST)).any(axis=1)
+    return np.flatnonzero(odd).tolist()
 
 
 def _times(column: Column, values: Sequence[Any], texts: pa.StringArray, rows: Sequence[int]) -> Built:
