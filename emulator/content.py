@@ -12,7 +12,7 @@ from re import compile as regex
 
 import msgspec
 
-from schemas.contract import content_types, limits, record_types
+from schemas.contract import content_types, record_types, time_limit
 
 CONTENT_ID = regex(r"\d{23}\$\d{23}\$[a-z]+_[a-z]+\$([A-Za-z]+)_([A-Za-z]+)(\$\w+)*")
 _BY_WORKLOAD = {
@@ -117,7 +117,7 @@ def make_blob(
             datacentre,
         )
     )
-    expiration = expiration or created + timedelta(seconds=limits()["retention"])
+    expiration = expiration or created + time_limit("retention")
     return Blob(content_id, content_type, created, expiration, available_at, stamp(available_at) + tail, lines)
 
 

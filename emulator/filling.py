@@ -16,7 +16,7 @@ import msgspec
 from emulator.content import Blob, content_type_of, content_type_of_line, make_blob
 from emulator.oddities import Batch, break_some, conflict_some, empty_ones, oversized, redelivered, repeat_some
 from emulator.shape import Shape
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import EPOCH, parse_wire
 
 _BOM = b"\xef\xbb\xbf"
@@ -182,7 +182,7 @@ def _expiration(created: datetime, shape: Shape, anchor: datetime, rng: Random) 
     chance, share = rng.random(), rng.random()
     if chance < shape.expired and created < anchor:
         return created + (anchor - created) * share
-    return created + timedelta(seconds=limits()["retention"])
+    return created + time_limit("retention")
 
 
 def _rng(seed: str, *names: str) -> Random:

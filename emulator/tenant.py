@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from string import ascii_letters, digits
 from uuid import UUID
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from emulator.clock import Clock
 from emulator.content import Blob
-from schemas.contract import content_types, limits
+from schemas.contract import content_types, limits, time_limit
 
 Answer = Callable[[Request], Awaitable[Response]]
 Hook = Callable[[Request, Answer], Awaitable[Response]]
@@ -147,7 +147,7 @@ class Tenant:
         """Counts a request against the quota, or tells that there is none left in this period."""
         if self.quota is None:
             return True
-        begin = now - timedelta(seconds=limits()["quota_period"])
+        begin = now - time_limit("quota_period")
         # A clock set back leaves times of the future here: they count for nothing either.
         while self.recent and not begin < self.recent[0] <= now:
             self.recent.popleft()

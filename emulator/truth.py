@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from emulator.content import Blob
 from emulator.tenant import Tenant
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import parse_wire
 
 
@@ -80,7 +80,7 @@ def _state(blob: Blob, now: datetime) -> str:
         return "pending"
     if blob.expiration <= now:
         return "expired"
-    kept = timedelta(seconds=limits()["retention"] + limits()["retention_grace"])
+    kept = time_limit("retention") + time_limit("retention_grace")
     return "available" if blob.created >= now - kept else "unlisted"
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from re import compile as regex
 
 from emulator.content import stamp
 from emulator.errors import af
 from emulator.tenant import State
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import TimeRange, parse_wire
 
 _DAY = regex(r"\d{4}-\d\d-\d\d")
@@ -40,7 +40,7 @@ def page_of(params: Mapping[str, str], state: State) -> Page:
         start = token_start
     now = state.clock.now().replace(microsecond=0)
     if start is None and end is None:
-        return Page(TimeRange(now - timedelta(seconds=limits()["max_window"]), now), after)
+        return Page(TimeRange(now - time_limit("max_window"), now), after)
     if start is None or end is None or not _allowed(start, end, now, state):
         raise af(state.window_code, start=params.get("starttime", ""), end=params.get("endtime", ""))
     return Page(TimeRange(start, end), after)
@@ -81,8 +81,8 @@ def _time(params: Mapping[str, str], name: str) -> datetime | None:
 
 
 def _allowed(start: datetime, end: datetime, now: datetime, state: State) -> bool:
-    widest = timedelta(seconds=limits()["max_window"])
-    oldest = now - timedelta(seconds=limits()["retention"] + limits()["retention_grace"])
+    widest = time_limit("max_window")
+    oldest = now - time_limit("retention") + time_limit("retention_grace")
     narrow = end - start < widest if state.strict_day else end - start <= widest
     return start < end and narrow and start >= oldest
 

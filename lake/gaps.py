@@ -13,7 +13,7 @@ from lake.entries import EXPIRED, FAILED, LANDED, LISTED, LOST, REJECTED, BlobSt
 from lake.ledger import Ledger, require_tenants
 from lake.storage import Storage
 from lake.text_table import text_table
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import TimeRange, format_utc
 
 NEVER_LISTED, NOT_LISTED, UNSETTLED = "never listed", "not listed", "unsettled"
@@ -82,8 +82,8 @@ def _listing_gaps(
 
 def _unsettled(slices: Iterable[SliceState], now: datetime) -> list[TimeRange]:
     """Gives the stretches that were listed too early and have aged out since."""
-    oldest = now - timedelta(seconds=limits()["retention"])
-    settle = timedelta(seconds=limits()["late_arrival"])
+    oldest = now - time_limit("retention")
+    settle = time_limit("late_arrival")
     return joined(
         TimeRange(s.start, s.end)
         for s in slices
@@ -93,7 +93,7 @@ def _unsettled(slices: Iterable[SliceState], now: datetime) -> list[TimeRange]:
 
 def _timed(gap: Gap, now: datetime) -> Iterator[Gap]:
     """Cuts a gap where the service's memory ends, and says until when its later part can be listed."""
-    kept = timedelta(seconds=limits()["retention"])
+    kept = time_limit("retention")
     oldest = now - kept
     if gap.kind == LOST or gap.end <= oldest:
         yield gap
@@ -169,7 +169,7 @@ def _blob_gap(tenant: str, blobs: list[tuple[str, BlobState]], kind: str, cause:
 
 def expiration_of(blob: BlobState) -> datetime:
     """Tells until when a blob can be had."""
-    return blob.expiration or blob.created + timedelta(seconds=limits()["retention"])
+    return blob.expiration or blob.created + time_limit("retention")
 
 
 def gaps(storage: Storage, now: datetime) -> list[Gap]:

@@ -18,7 +18,7 @@ from o365.connection import Connection
 from o365.errors import ActivityError, ConfigError, RetryableError
 from pipeline.errors import UsageError
 from pipeline.when import parse_when
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import EPOCH, TimeRange, format_utc
 from transforms.elements import ALL, GAPS, OPEN, Feed
 from transforms.lister import TOO_OLD, oldest_listable
@@ -159,7 +159,7 @@ def _plan_feeds(plan: TenantPlan, lake: str, wish: Wish, run: str) -> None:
         time_range = TimeRange(min(max(start, oldest), span.end), span.end)
         retry_from = _oldest_unsettled(tenant.ledger.state, content_type)
         if time_range.start < time_range.end or retry_from is not None:
-            settle = wish.settle.get(content_type, timedelta(seconds=limits()["late_arrival"]))
+            settle = wish.settle.get(content_type, time_limit("late_arrival"))
             plan.feeds.append(Feed(connection, content_type, time_range, lake, run, span.listing, settle, retry_from))
 
 
@@ -176,7 +176,7 @@ def _failure(connection: Connection, content_type: str | None, error: ActivityEr
 
 def first_asked(state: State, content_type: str, now: datetime) -> datetime:
     """Gives from when on a feed was ever asked for; all that the service keeps where it never was."""
-    return state.asked.get(content_type, now - timedelta(seconds=limits()["retention"]))
+    return state.asked.get(content_type, now - time_limit("retention"))
 
 
 def _oldest_unsettled(state: State, content_type: str) -> datetime | None:

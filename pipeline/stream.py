@@ -49,7 +49,7 @@ from pipeline.summary import Summary, Vain, add_gaps, describe
 from pipeline.summary import to_json as summary_to_json
 from pipeline.watch import Figures, Watch, line
 from pipeline.watch import to_json as figures_to_json
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.times import TimeRange
 from transforms.elements import Feed, Follow
 from transforms.polls import OPEN, poll_of, poll_time
@@ -136,7 +136,7 @@ def _follows(plan: TenantPlan, config: Config, run_id: str, interval: timedelta)
     for content_type in plan.connection.content_types:
         # Only the start of its range counts.
         start = min(first_asked(state, content_type, now), now)
-        settle = config.settle.get(content_type, timedelta(seconds=limits()["late_arrival"]))
+        settle = config.settle.get(content_type, time_limit("late_arrival"))
         feed = Feed(
             plan.connection,
             content_type,

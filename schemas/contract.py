@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 
@@ -69,6 +70,11 @@ def content_types() -> Mapping[str, ContentType]:
 def limits() -> Mapping[str, int]:
     """Limits of the service by name, in the unit that `limits.csv` names."""
     return {r["name"]: int(r["value"]) for r in _rows("limits")}
+
+
+def time_limit(name: str) -> timedelta:
+    """Gives a limit of the service that `limits.csv` counts in seconds."""
+    return timedelta(seconds=limits()[name])
 
 
 @cache

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from lake.entries import LOST, UNLISTED, BlobState, State
 from lake.gaps import expiration_of
-from schemas.contract import limits
+from schemas.contract import time_limit
 from transforms.elements import Feed
 from transforms.grid import tick_of, tick_range
 from transforms.lister import oldest_listable
@@ -40,7 +40,7 @@ class Backlog:
     def gauges(self) -> dict[str, int]:
         """Gives its figures by the names of metrics; where nothing waits, the oldest blob is a new one."""
         created = self.oldest[1].created if self.oldest else self.at
-        expires = expiration_of(self.oldest[1]) if self.oldest else self.at + timedelta(seconds=limits()["retention"])
+        expires = expiration_of(self.oldest[1]) if self.oldest else self.at + time_limit("retention")
         return {
             "backlog_blobs": len(self.waiting),
             "backlog_seconds": round(behind_s(self.at, self.listed_up_to, created)),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from o365.connection import Connection
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange
 
@@ -27,7 +27,7 @@ class Feed:
     lake: str
     run: str
     listing: str = ALL
-    settle: timedelta = field(default_factory=lambda: timedelta(seconds=limits()["late_arrival"]))
+    settle: timedelta = field(default_factory=lambda: time_limit("late_arrival"))
     retry_from: datetime | None = None
     deadline_s: float | None = None
 

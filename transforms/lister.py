@@ -16,7 +16,7 @@ from lake.tenant import TenantLake, open_tenant
 from o365.activity import ActivityClient
 from o365.clients import client_for
 from o365.errors import ActivityError, ListingChangedError, NotSubscribedError, WindowError
-from schemas.contract import limits
+from schemas.contract import time_limit
 from schemas.feed import ContentBlob
 from schemas.times import TimeRange
 from transforms.elements import ALL, GAPS, ContentUnit, Feed
@@ -119,7 +119,7 @@ class Lister:
                 return [_Listed(stretch, LISTED, at, self._list(stretch))]
             except WindowError:
                 # The oldest tick may have aged out in part; what is left of it is still to be had.
-                edge = self.now() - timedelta(seconds=limits()["retention"]) + _EDGE
+                edge = self.now() - time_limit("retention") + _EDGE
                 cut = min(max(edge.replace(microsecond=0), stretch.start), stretch.end)
                 if cut == stretch.start:
                     raise
@@ -219,10 +219,10 @@ def units_of(feed: Feed, blobs: Sequence[ContentBlob]) -> Iterator[ContentUnit]:
 
 def last_look(stretch: TimeRange) -> datetime:
     """Gives when a closed slice is listed once more, before it ages out."""
-    return stretch.end + timedelta(seconds=limits()["retention"]) - _LAST_LOOK
+    return stretch.end + time_limit("retention") - _LAST_LOOK
 
 
 def oldest_listable(now: datetime) -> datetime:
     """Gives the start of the oldest tick that the service may still list."""
-    kept = timedelta(seconds=limits()["retention"] + limits()["retention_grace"])
+    kept = time_limit("retention") + time_limit("retention_grace")
     return tick_range(ticks_of(TimeRange(now - kept, now)).start + 1).start
