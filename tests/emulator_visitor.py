@@ -1,11 +1,13 @@
 """A plain HTTP visitor of the emulator: says exactly what a test wants said, and hands back the answer."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from emulator.server import Emulator, running
@@ -82,3 +84,8 @@ def visiting(lines: list[str] | None = None, folder: Path | None = None, **optio
 def code_of(answer: requests.Response) -> tuple[int, str]:
     """Returns status and error code."""
     return answer.status_code, answer.json()["error"]["code"]
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the server has logged as a mistake of its own."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
