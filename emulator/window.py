@@ -82,7 +82,7 @@ def _time(params: Mapping[str, str], name: str) -> datetime | None:
 
 def _allowed(start: datetime, end: datetime, now: datetime, state: State) -> bool:
     widest = time_limit("max_window")
-    oldest = now - time_limit("retention") + time_limit("retention_grace")
+    oldest = now - (time_limit("retention") + time_limit("retention_grace"))
     narrow = end - start < widest if state.strict_day else end - start <= widest
     return start < end and narrow and start >= oldest
 
