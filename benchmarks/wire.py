@@ -53,7 +53,7 @@ SMALL = (Case(20, 20_000, 5), Case(10, 20_000, quota=2_000, tenants=2))
 FREE = tuple(
     Case(blobs, size, latency)
     # Fewer than the client lets out in its first minute, which is the documented quota.
-    for size, blobs in ((20_000, 1_500), (200_000, 1_500), (2_000_000, 150))
+    for size, blobs in ((20_000, 1_000), (200_000, 1_000), (2_000_000, 150))
     for latency in (5, 50, 300)
 )
 LIMITED = (
