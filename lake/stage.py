@@ -6,7 +6,8 @@ records ── decode many at once ── drop known Ids ── rows by table an
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
@@ -22,7 +23,7 @@ from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
 from lake.repeats import differing, record_text
 from lake.rows import cut_by_day, days_in, micros_of, with_content, write_parquet
-from lake.tenant import TenantLake
+from lake.tenant import CHANGES_AT_ONCE, TenantLake
 from schemas.decode import Drift, RawRecord, Reject, decode_records
 from schemas.feed import ContentBlob
 from schemas.model import tables
@@ -197,14 +198,17 @@ class Stage:
         for one in self._held:
             held[one.table].append(one)
         self._held, self._held_bytes = [], 0
-        while held:
-            self._put_table(*held.popitem())
+        with ThreadPoolExecutor(CHANGES_AT_ONCE, thread_name_prefix="put") as pool:
+            putting = []
+            while held:
+                putting += [pool.submit(self._put_part, *piece) for piece in self._pieces(*held.popitem())]
+        self._parts += [part.result() for part in putting]
         repeats, self._repeats = self._repeats, []
         for some in repeats:
             self._compare_with_files(some)
 
-    def _put_table(self, table: str, held: Sequence[_Held]) -> None:
-        """Writes the new rows of a table in the order of their times, as a staged file a day."""
+    def _pieces(self, table: str, held: Sequence[_Held]) -> Iterator[tuple[str, date, pa.Table, np.ndarray]]:
+        """Yields the new rows of a table in the order of their times, day by day, with their keys."""
         fresh = np.flatnonzero(np.concatenate([h.fresh for h in held]))
         micros = np.concatenate([h.micros for h in held])[fresh]
         order = np.argsort(micros, kind="stable")
@@ -214,9 +218,10 @@ class Stage:
         rows = pa.Table.from_batches([h.rows for h in held]).take(chosen)
         rows = with_content(table, rows, owners, [c.blob for c in self._blobs])
         for day, some in cut_by_day(micros[order]):
-            self._parts.append(self._put_part(table, day, rows[some], keys[some]))
+            yield table, day, rows[some], keys[some]
 
     def _put_part(self, table: str, day: date, rows: pa.Table, keys: np.ndarray) -> _Part:
+        """Writes rows as a staged file."""
         name = layout.new_name()
         key = layout.audit_file(table, self._lake.tenant, day, name)
         return _Part(table, day, self.put(key, f"{name}.parquet", write_parquet(rows), len(rows)), keys)

@@ -16,7 +16,8 @@ from lake.ledger import Ledger
 from lake.storage import LakeError, Storage, StoredObject, open_storage
 
 SWEEP_AGE = timedelta(hours=12)
-DELETES_AT_ONCE = 8
+CHANGES_AT_ONCE = 8
+"""Files that are written, moved or removed at a time: each waits for the disk or the network, not for this process."""
 
 
 class TenantLake:
@@ -111,16 +112,18 @@ class TenantLake:
 
     def _delete(self, keys: Sequence[str]) -> None:
         """Removes files, several at a time: until all are gone, a reader who only lists files sees rows twice."""
-        if len(keys) > 1:
-            with ThreadPoolExecutor(DELETES_AT_ONCE) as pool:
-                list(pool.map(self.storage.delete, keys))
-        else:
-            for key in keys:
-                self.storage.delete(key)
+        with ThreadPoolExecutor(CHANGES_AT_ONCE) as pool:
+            list(pool.map(self.storage.delete, keys))
 
     def publish(self, files: Iterable[FileRef]) -> None:
         """Moves committed files to their final names, and those that an earlier try could not move."""
         self._unpublished.extend(files)
+        with ThreadPoolExecutor(CHANGES_AT_ONCE, thread_name_prefix="publish") as pool:
+            moving = [pool.submit(self._publish_waiting) for _ in range(min(CHANGES_AT_ONCE, len(self._unpublished)))]
+        for done in moving:
+            done.result()
+
+    def _publish_waiting(self) -> None:
         while self._unpublished:
             try:
                 ref = self._unpublished.popleft()

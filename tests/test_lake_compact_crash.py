@@ -2,10 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,19 +16,6 @@ from lake.verify import verify
 from tests.lake_records import body, land, new_lake, record, storage_at
 from tests.test_lake_compact import LATER, NOTHING
 from tests.test_lake_crash import CrashError, CrashingStorage
-
-
-class DyingStorage(CrashingStorage):
-    """A store that, once it has died, does nothing any more, whichever thread asks."""
-
-    lock = Lock()
-
-    def _change(self, make: Callable[[], Any]) -> Any:
-        with self.lock:
-            if self.changes >= self._crash_at > 0:
-                raise CrashError(self.changes)
-            return super()._change(make)
-
 
 BLOBS = {"a": (1, 5, 12), "b": (3, 2, 13), "c": (4, 14)}
 
@@ -60,7 +44,7 @@ def plain(storage: LocalStorage) -> Counter[str]:
 
 
 def changes(original: LocalStorage, folder: Path) -> int:
-    storage = DyingStorage(copy(original, folder), -1, after=False)
+    storage = CrashingStorage(copy(original, folder), -1, after=False)
     assert compact(new_lake(storage)).days == 2
     return storage.changes
 
@@ -74,7 +58,7 @@ def test_crash_at_any_change_of_a_compaction_is_finished_by_the_next_run(
     for crash_at in range(1, changes(original, tmp_path / "calm") + 1):
         storage = copy(original, tmp_path / str(crash_at))
         with pytest.raises(CrashError):
-            compact(new_lake(DyingStorage(storage, crash_at, after=after)))
+            compact(new_lake(CrashingStorage(storage, crash_at, after=after)))
         seen = plain(storage)
         assert seen.keys() == ids.keys(), f"crash at change {crash_at}: a plain reader misses rows"
         doubled += seen != ids
@@ -98,10 +82,10 @@ def test_crash_while_a_crash_is_mended_hides_no_row_from_plain_readers(
     for crash_at in range(1, changes(original, tmp_path / "calm") + 1):
         storage = copy(original, broken / str(crash_at))
         with pytest.raises(CrashError):
-            compact(new_lake(DyingStorage(storage, crash_at, after=False)))
+            compact(new_lake(CrashingStorage(storage, crash_at, after=False)))
         for again_at in range(1, 20):
             again = copy(storage, tmp_path / f"{crash_at}-{again_at}")
-            mending = DyingStorage(again, again_at, after=after)
+            mending = CrashingStorage(again, again_at, after=after)
             try:
                 new_lake(mending)
             except CrashError:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -28,22 +29,26 @@ class CrashError(Exception):
 
 
 class CrashingStorage:
-    """A store that dies at its n-th change, before or after making it; n = -1 never."""
+    """A store that dies at its n-th change (-1: never), before or after making it, and then does nothing any more."""
 
     def __init__(self, inner: LocalStorage, crash_at: int, *, after: bool) -> None:
         self._inner = inner
         self._crash_at = crash_at
         self._after = after
+        self._lock = Lock()
         self.changes = 0
         self.uri = inner.uri
 
     def _change(self, make: Callable[[], Any]) -> Any:
-        self.changes += 1
-        if self.changes != self._crash_at:
-            return make()
-        if self._after:
-            make()
-        raise CrashError(self.changes)
+        with self._lock:
+            if self.changes == self._crash_at:
+                raise CrashError(self.changes)
+            self.changes += 1
+            if self.changes != self._crash_at:
+                return make()
+            if self._after:
+                make()
+            raise CrashError(self.changes)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         self._change(lambda: self._inner.put(key, data))

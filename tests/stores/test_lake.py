@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -64,11 +65,13 @@ class CrashError(Exception):
 
 
 class CrashingStorage:
-    """A store that dies after its n-th change."""
+    """A store that dies after its n-th change; then no thread changes it any more. 0: never."""
 
     def __init__(self, inner: Storage, crash_after: int) -> None:
         self._inner = inner
         self._left = crash_after
+        self._lock = Lock()
+        self._is_dead = False
         self.uri = inner.uri
 
     def __getattr__(self, name: str) -> Any:
@@ -77,11 +80,15 @@ class CrashingStorage:
             return made
 
         def change(*args: Any) -> Any:
-            answer = made(*args)
-            self._left -= 1
-            if self._left == 0:
-                raise CrashError
-            return answer
+            with self._lock:
+                if self._is_dead:
+                    raise CrashError
+                answer = made(*args)
+                self._left -= 1
+                self._is_dead = self._left == 0
+                if self._is_dead:
+                    raise CrashError
+                return answer
 
         return change
 
