@@ -26,7 +26,7 @@ from transforms.backlog import Lags, namespace_of
 from transforms.elements import ContentUnit, Feed, UnitOutcome
 from transforms.tally import count
 
-FETCH_THREADS = 8
+FETCH_THREADS = 16
 FETCH_TRIES = 3
 Retrieve = Callable[..., bytes]
 
@@ -134,15 +134,17 @@ class _Fetches:
         under_way = [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, FETCH_THREADS)]
         try:
             while under_way:
-                wait([f for _, f in under_way if not f.done()] or [under_way[0][1]], return_when=FIRST_COMPLETED)
+                coming = [f for _, f in under_way if not f.done()]
                 ready = [
                     n for n, (b, f) in enumerate(under_way) if f.done() and (n == 0 or b.content_id in self._large)
                 ]
-                if ready:
-                    blob, fetched = under_way.pop(ready[-1])
-                    yield blob, fetched
-                    self._let_go(blob)
-                    under_way += [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, 1)]
+                if not ready:
+                    wait(coming, return_when=FIRST_COMPLETED)
+                    continue
+                blob, fetched = under_way.pop(ready[-1])
+                yield blob, fetched
+                self._let_go(blob)
+                under_way += [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, 1)]
         finally:
             # Where landing has failed, nobody must be left waiting.
             for _, fetched in under_way:

@@ -24,7 +24,7 @@ from transforms.grid import tick_of, tick_range, ticks_of
 from transforms.tally import count
 
 UNIT_BLOBS = 100
-LISTINGS_AT_ONCE = 8
+LISTINGS_AT_ONCE = 12
 LISTING_TRIES = 4
 TOO_OLD = "older than the service keeps"
 _EDGE = timedelta(minutes=1)
