@@ -148,7 +148,7 @@ def test_oldest_tick_is_listed_as_far_as_the_service_keeps_it_and_the_rest_is_na
     with running(count=4000, anchor=now, shape=Shape(days=7.1, max_records=10)) as emu:
         source = replace(feed(emu, tmp_path, monkeypatch), time_range=TimeRange(now - asked_back, now))
         # A service that keeps to its word, without the hour of grace that was observed.
-        monkeypatch.setattr("emulator.window.limits", lambda: {**limits(), "retention_grace": 0})
+        monkeypatch.setattr("emulator.window.time_limit", lambda n: time_limit(n) * (n != "retention_grace"))
         first = ticks_of(source.time_range).start
         drive(
             _ListContentFn(clock=lambda: now), source, GridTracker(type(ticks_of(source.time_range))(first, first + 1))
