@@ -21,7 +21,7 @@ from emulator.server import Emulator, running
 from lake.tenant import open_tenant
 from o365.connection import Connection
 from pipeline.graph import land_feeds
-from schemas.contract import content_types, limits
+from schemas.contract import content_types, time_limit
 from schemas.times import TimeRange
 from transforms.elements import ContentUnit, Feed
 from transforms.grid import GridTracker, tick_range, ticks_of
