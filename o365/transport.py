@@ -53,7 +53,7 @@ class Transport:
       ConfigError: The CA file cannot be used.
     """
 
-    def __init__(self, *, ca_file: str | None, timeout_s: float, pool_size: int = 32) -> None:
+    def __init__(self, *, ca_file: str | None, timeout_s: float, pool_size: int = 256) -> None:
         if ca_file is not None:
             _check_ca_file(ca_file)
         self._verify: str | bool = ca_file or True

@@ -16,6 +16,7 @@ import pytest
 from emulator.filling import Shape
 from emulator.server import running
 from tests.commands import ROOT, SAMPLES, auditlake, auditlake_here, backfill, environment, rows, succeed
+from tests.runners.landed import records
 
 FEW_BLOBS = Shape(max_records=400)
 
@@ -63,6 +64,16 @@ def test_overlapping_and_repeated_backfills_add_nothing_twice(tmp_path: Path) ->
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
+def test_several_threads_of_the_runner_land_what_one_lands(tmp_path: Path) -> None:
+    words = ("--direct_running_mode=multi_threading", "--direct_num_workers=4")
+    with running(count=1500) as emu:
+        one = backfill(tmp_path / "one", environment(emu))
+        four = backfill(tmp_path / "four", environment(emu), *words)
+    assert four["rows"] == one["rows"]
+    assert records(tmp_path / "four") == records(tmp_path / "one")
+    succeed("verify", "--lake", tmp_path / "four", env=environment(), cwd=tmp_path)
+
+
 def test_second_run_says_that_there_is_nothing_new(tmp_path: Path) -> None:
     with running(count=200, shape=FEW_BLOBS) as emu:
         words = ("backfill", "--lake", tmp_path / "lake", "--start", "-7d")
@@ -96,10 +107,11 @@ def test_backfill_ended_by_sigkill_and_run_again_gives_the_same_rows(tmp_path: P
     succeed("verify", "--lake", lake, env=environment(), cwd=tmp_path)
 
 
-def test_ctrl_c_ends_a_backfill_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["--direct_running_mode=multi_threading", "--direct_num_workers=4"]])
+def test_ctrl_c_ends_a_backfill_with_a_sentence(words: list[str], tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     with running(count=20_000) as emu:
-        command = [sys.executable, "-m", "pipeline", "backfill", "--lake", str(lake), "--start", "-7d"]
+        command = [sys.executable, "-m", "pipeline", "backfill", "--lake", str(lake), "--start", "-7d", *words]
         with subprocess.Popen(
             command, env=environment(emu), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as run:
