@@ -18,7 +18,7 @@ from o365.connection import is_loopback
 from o365.errors import ActivityError, ConfigError, RetryableError
 
 _PIECE_BYTES = 1 << 20
-_LARGE_BYTES = 2 << 20  # on the wire, where records shrink to a fifth and less
+_LARGE_BYTES = 1 << 20  # on the wire, where records shrink to a fifth and less
 _FIRST_BYTES = 256
 _PADDING = regex(rb"\0*+")
 _CONNECT_TIMEOUT_S = 10.0
