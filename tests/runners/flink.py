@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.copied import copy_source
 from tests.runners.installed import installed
-from tests.runners.processes import kill_group, running, start, wait_for
+from tests.runners.processes import kill_group, running, sdk_workers, start, wait_for
 
 # Beam's and Flink's serializers look into these of Java 17.
 _OPENED = (
@@ -146,6 +146,17 @@ class Cluster:
         self.task_managers.append(start(command, log, {**os.environ, **self.worker_env}, self.folder))
         wait_for("a task manager", lambda: bool(self.registered() - before))
         return self.task_managers[-1]
+
+    def busy(self) -> tuple["subprocess.Popen[bytes]", int]:
+        """Waits for a task manager with workers, which a job that starts again is without for a while; and a worker."""
+        found: list[tuple[subprocess.Popen[bytes], int]] = []
+
+        def look() -> bool:
+            found[:] = [(manager, worker) for manager in self.task_managers for worker in sdk_workers(manager.pid)]
+            return bool(found)
+
+        wait_for("a worker", look)
+        return found[0]
 
 
 def _java(folder: Path) -> list[str]:

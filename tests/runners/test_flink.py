@@ -14,7 +14,7 @@ import pytest
 from tests.commands import backfill, environment, rows, succeed
 from tests.runners.conftest import RECORDS, Flink
 from tests.runners.landed import at_work, entries, records
-from tests.runners.processes import kill_group, sdk_workers, wait_for
+from tests.runners.processes import kill_group, wait_for
 
 pytestmark = pytest.mark.xdist_group("flink")
 ONCE = [{"n": RECORDS, "ids": RECORDS}]
@@ -47,17 +47,17 @@ def test_worker_and_then_task_manager_ended_by_sigkill_lose_and_repeat_nothing(f
     lake = tmp_path / "lake"
     command = [sys.executable, "-m", "pipeline", "backfill", "--lake", str(lake), "--start", "-7d", "--json"]
     command += [*flink.cluster.words, "--parallelism=2"]
-    second = flink.cluster.add_task_manager()
-    first = flink.cluster.task_managers[-2]
+    flink.cluster.add_task_manager()
     with subprocess.Popen(
         command, env=environment(flink.emu), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         at_work(run, lake, 40)
-        busy = next(m for m in (first, second) if sdk_workers(m.pid))
-        os.kill(sdk_workers(busy.pid)[0], signal.SIGKILL)
-        at_work(run, lake, 44)
-        busy = next(m for m in (first, second) if sdk_workers(m.pid))
-        kill_group(busy)
+        _, worker = flink.cluster.busy()
+        os.kill(worker, signal.SIGKILL)
+        at_work(run, lake, entries(lake) + 1)
+        manager, _ = flink.cluster.busy()
+        assert run.poll() is None, "it must still be at work to be disturbed"
+        kill_group(manager)
         said, complained = run.communicate(timeout=240)
     assert run.returncode == 0, complained
     assert json.loads(said)["complete"]

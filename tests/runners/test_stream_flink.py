@@ -14,7 +14,7 @@ import pytest
 from tests.commands import backfill, environment, succeed
 from tests.runners.conftest import RECORDS, Flink
 from tests.runners.landed import at_work, entries, records
-from tests.runners.processes import ended_with, kill_group, sdk_workers, wait_for
+from tests.runners.processes import ended_with, kill_group, wait_for
 from tests.test_settling import add_blob
 
 pytestmark = pytest.mark.xdist_group("flink")
@@ -58,9 +58,11 @@ def test_stream_on_flink_goes_on_after_dead_workers_and_from_a_savepoint(flink: 
     with stream(flink, lake) as run:
         wait_for("files", lambda: len(list(lake.glob("audit/**/*.parquet"))) > 3 or run.poll() is not None)
         assert run.poll() is None, run.communicate()
-        os.kill(next(w for m in flink.cluster.task_managers for w in sdk_workers(m.pid)), signal.SIGKILL)
+        _, worker = flink.cluster.busy()
+        os.kill(worker, signal.SIGKILL)
         at_work(run, lake, entries(lake) + 1)
-        kill_group(next(m for m in flink.cluster.task_managers if sdk_workers(m.pid)))
+        manager, _ = flink.cluster.busy()
+        kill_group(manager)
         at_work(run, lake, entries(lake) + 1)
         run.kill()  # first, or it would take the cancelled job for a failed one, and start another; the job goes on
         run.communicate()
