@@ -4,8 +4,8 @@ serve ── blobs made and packed beforehand ── a latency, a quota ──�
 backfill ── as a user runs it ──▶ its lake, its CPU seconds
 
 Without a quota: blobs a second, CPU seconds per million records of both sides, and how many cores the whole run kept
-busy, start and end included. With one: the time on the wire over
-the least that the quota allows, and how many requests were refused, in all and after the first minute.
+busy, start and end included. With one: the time on the wire over the least that the quota allows, and how many requests
+were refused, in all and from a minute after a tenant's first refusal.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -198,11 +199,10 @@ class Stage:
         for one in self._held:
             held[one.table].append(one)
         self._held, self._held_bytes = [], 0
+        pieces = chain.from_iterable(self._pieces(*held.popitem()) for _ in range(len(held)))
         with ThreadPoolExecutor(CHANGES_AT_ONCE, thread_name_prefix="put") as pool:
-            putting = []
-            while held:
-                putting += [pool.submit(self._put_part, *piece) for piece in self._pieces(*held.popitem())]
-        self._parts += [part.result() for part in putting]
+            # Where one fails, those that have not begun are not begun.
+            self._parts += pool.map(lambda piece: self._put_part(*piece), pieces)
         repeats, self._repeats = self._repeats, []
         for some in repeats:
             self._compare_with_files(some)

@@ -162,14 +162,12 @@ def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord]
 
 def _by_table(raws: Sequence[RawRecord]) -> dict[str, list[int]]:
     found: defaultdict[str, list[int]] = defaultdict(list)
-    types = record_types()
     for position, raw in enumerate(raws):
         try:
             kind = _PEEK.decode(raw).RecordType
         except _REFUSALS:
             kind = _peek_carefully(bytes(raw))
-        known = types.get(kind) if type(kind) is int else None
-        found[known.table if known else table_for(kind)].append(position)
+        found[table_for(kind)].append(position)
     return found
 
 
