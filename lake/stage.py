@@ -153,31 +153,41 @@ class Stage:
         for reject in decoded.rejects:
             counts = self._blobs[owners[reject.position]]
             self._reject(counts, replace(reject, position=int(places[reject.position])))
-        for table, batch, at in decoded.batches:
-            self._keep(table, batch, owners[at], places[at])
+        copies, firsts = np.array(list(decoded.copies), int), np.array(list(decoded.copies.values()), int)
+        for table, batch, own in decoded.batches:
+            here = np.isin(firsts, own)
+            at = np.concatenate([own, copies[here]])
+            rows = np.concatenate([np.arange(len(own)), np.searchsorted(own, firsts[here])])
+            self._keep(table, batch, rows, owners[at], places[at])
         if self._held_bytes > HELD_BYTES:
             self._put_parts()
 
     def _reject(self, counts: BlobCounts, reject: Reject) -> None:
         counts.rejects.append(RejectedRecord.of(self._lake.tenant, counts.blob, reject))
 
-    def _keep(self, table: str, batch: pa.RecordBatch, owners: np.ndarray, places: np.ndarray) -> None:
+    def _keep(
+        self, table: str, batch: pa.RecordBatch, rows: np.ndarray, owners: np.ndarray, places: np.ndarray
+    ) -> None:
+        """Keeps the new rows of a batch: `rows` names the row of each record, those with one of their own first."""
         keys, micros = keys_of(batch["Id"]), micros_of(batch)
+        own = len(keys)
         fresh = self._fresh(table, keys, micros)
-        for numbers, name in ((owners[fresh], "rows"), (owners[~fresh], "duplicates")):
+        lands = fresh[rows]
+        lands[own:] = False
+        for numbers, name in ((owners[lands], "rows"), (owners[~lands], "duplicates")):
             for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
                 counts = self._blobs[number]
                 setattr(counts, name, getattr(counts, name) + int(count))
-        held = _Held(table, self._numbered, batch, keys, micros, owners, fresh)
+        held = _Held(table, self._numbered, batch, keys, micros, owners[:own], fresh)
         self._ids.add(keys[fresh], held.start + np.flatnonzero(fresh))
         self._held.append(held)
         self._held_bytes += batch.nbytes
         self._numbered += len(keys)
         if not fresh.all():
-            again = np.flatnonzero(~fresh)
+            again = np.flatnonzero(~fresh[rows])  # what copies a new row need not be compared with it
             whose = [self._blobs[n] for n in owners[again]]
-            rows = pa.Table.from_batches([batch]).take(again)
-            self._compare_with_held(_Repeats(table, rows, keys[again], places[again], whose))
+            repeated = pa.Table.from_batches([batch]).take(rows[again])
+            self._compare_with_held(_Repeats(table, repeated, keys[rows[again]], places[again], whose))
 
     def _fresh(self, table: str, keys: np.ndarray, micros: np.ndarray) -> np.ndarray:
         """Marks the rows whose Ids neither the lake nor this stage has yet."""

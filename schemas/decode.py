@@ -1,7 +1,7 @@
 """From content blobs' bytes to typed rows, many records at a time.
 
 bytes ── raw records ── by table ── compiled decoder ── columns ── RecordBatch
-             │                            │ refuses a record
+             │              └─ copies     │ refuses a record
              │                            └─ member by member (fit.py) ── columns ── RecordBatch
              └─ broken records ── Reject
 """
@@ -10,7 +10,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, NamedTuple, Union
 
@@ -65,15 +65,20 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """Decoded records: as many as there are rows in all batches, and rejects."""
+    """Decoded records: as many as there are rows in all batches, copies, and rejects.
+
+    A copy has the very text of an earlier record that has a row; `copies` tells its position, and that record's.
+    """
 
     batches: list[Batch] = field(default_factory=list)
+    copies: dict[int, int] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     drift: Counter[Drift] = field(default_factory=Counter)
 
 
 class _Peek(msgspec.Struct, gc=False):
     RecordType: Any = None
+    Id: Any = None
 
 
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -118,8 +123,13 @@ def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
     decoded = Decoded()
     with _garbage_kept():
-        for name, positions in _by_table(raws).items():
+        for name, positions in _by_table(raws, decoded.copies).items():
             _decode_table(tables()[name], np.array(positions), [raws[p] for p in positions], decoded)
+    broken = {r.position: r for r in decoded.rejects}
+    for position, first in list(decoded.copies.items()):
+        if first in broken:
+            del decoded.copies[position]
+            decoded.rejects.append(replace(broken[first], position=position))
     decoded.rejects.sort(key=lambda r: r.position)
     return decoded
 
@@ -160,22 +170,30 @@ def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord]
         _decode_carefully(table, positions[careful], [bytes(raws[n]) for n in careful], decoded)
 
 
-def _by_table(raws: Sequence[RawRecord]) -> dict[str, list[int]]:
+def _by_table(raws: Sequence[RawRecord], copies: dict[int, int]) -> dict[str, list[int]]:
+    """Tells the positions of each table's records, but for copies, which it adds to `copies`."""
     found: defaultdict[str, list[int]] = defaultdict(list)
+    firsts: dict[Any, int] = {}
     for position, raw in enumerate(raws):
         try:
-            kind = _PEEK.decode(raw).RecordType
+            peek = _PEEK.decode(raw)
         except _REFUSALS:
-            kind = _peek_carefully(bytes(raw))
-        found[table_for(kind)].append(position)
+            peek = _peek_carefully(bytes(raw))
+        if type(peek.Id) is str:
+            first = firsts.setdefault(peek.Id, position)
+            if first != position and raws[first] == raw:
+                copies[position] = first
+                continue
+        found[table_for(peek.RecordType)].append(position)
     return found
 
 
-def _peek_carefully(raw: bytes) -> Any:
+def _peek_carefully(raw: bytes) -> _Peek:
     try:
-        return {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}.get("RecordType")
+        found = {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}
     except BrokenRecordError:
-        return None
+        return _Peek()
+    return _Peek(found.get("RecordType"), found.get("Id"))
 
 
 def table_for(record_type: Any) -> str:
@@ -265,7 +283,10 @@ def _decode_carefully(table: Table, positions: np.ndarray, raws: Sequence[bytes]
             kept.append(position)
         except BrokenRecordError as error:
             decoded.rejects.append(Reject(position, error.reason, raw))
-    decoded.drift.update(Drift(table.name, path, kind) for row in rows for path, kind in row.drift)
+    alike = Counter(decoded.copies.values())
+    for position, row in zip(kept, rows, strict=True):
+        for path, kind in row.drift:
+            decoded.drift[Drift(table.name, path, kind)] += 1 + alike[position]
     if rows:
         columns = zip(*(r.values for r in rows), strict=True)
         built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]

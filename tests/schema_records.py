@@ -43,6 +43,7 @@ def decode(blob: bytes) -> Seen:
     for name, batch, positions in decoded.batches:
         rows = through_parquet(pa.Table.from_batches([batch]))
         seen.rows |= {int(p): (name, row) for p, row in zip(positions, rows, strict=True)}
+    seen.rows |= {position: seen.rows[first] for position, first in decoded.copies.items()}
     return seen
 
 

@@ -161,3 +161,12 @@ def test_announced_removal_that_was_not_committed_removes_nothing(lake: TenantLa
     lake.storage.put(layout.removal(TENANT), json.dumps(["../outside", "audit/x.parquet"]).encode())
     new_lake(lake.storage)
     sound(lake)
+
+
+def test_copies_of_a_conflict_are_conflicts_and_those_of_a_new_row_duplicates(lake: TenantLake) -> None:
+    land(lake, {"a": body([record(1)])})
+    first, other = record(2), record(1, UserId="x")
+    found = counts(land(lake, {"b": body([other, first, other]), "c": body([first, record(1), other])}))
+    assert found == {"b": (3, 1, 0, 2, 2), "c": (3, 0, 2, 1, 1)}
+    assert sorted((r.content_id, r.position) for r in rejected(lake)) == [("b", 0), ("b", 2), ("c", 2)]
+    sound(lake)

@@ -1,6 +1,7 @@
 """What a column accepts: fastavro judges by the Avro schema, and the decoder must agree, accepting and refusing."""
 
 import json
+from collections import Counter
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -162,7 +163,7 @@ def test_records_that_fit_never_go_the_careful_way(table, data):
         decoded = decode_records(split_blob(spell(records)))
     ((name, rows, positions),) = decoded.batches
     assert name == table
-    assert positions.tolist() == list(range(len(records)))
+    assert sorted([*positions.tolist(), *decoded.copies]) == list(range(len(records)))
     assert not decoded.drift
     assert rows["_extra"].null_count == len(rows)
 
@@ -300,3 +301,17 @@ def test_compiling_refuses_types_that_no_table_may_have():
     field = {"name": "x", "type": ["null", "bytes"]}
     with pytest.raises(ValueError, match="'x' has the unsupported Avro type 'bytes'"):
         table_of({"type": "record", "name": "t", "doc": "", "fields": [field]})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_record_given_again_counts_as_it_did_the_first_time_and_is_decoded_once(data):
+    records = st.one_of(*(drifted_records(t) for t in TABLES), st.just({"RecordType": 1}))
+    once = [r | {"Id": str(n)} for n, r in enumerate(data.draw(st.lists(records, max_size=4)))]
+    apart = [decode(blob(r)) for r in once]
+    with patch.object(decoding, "fit_record", side_effect=fit_record) as careful:
+        together = decode(blob(*once, *once))
+    assert careful.call_count <= len(once)
+    assert together.rows == {n: rows for n, rows in enumerate(2 * [s.rows.get(0) for s in apart]) if rows}
+    assert [r.data for r in together.rejects] == 2 * [r.data for s in apart for r in s.rejects]
+    assert together.drift == sum(2 * [s.drift for s in apart], Counter())
