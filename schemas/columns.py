@@ -211,8 +211,8 @@ def _tuples(items: Sequence[Any]) -> Sequence[Any]:
 
 def _build_map(column: Column, values: Sequence[Any]) -> Built:
     ends = _ends(values)
-    pairs = _tuples(list(chain.from_iterable(filter(None, values))))
-    names, contents = zip(*pairs, strict=True) if pairs else ((), ())
+    pairs = list(chain.from_iterable(filter(None, values)))
+    names, contents = [p.name for p in pairs], [p.value for p in pairs]
     bounds = pairwise(ends.tolist())
     repeated = [n for n, (start, end) in enumerate(bounds) if start < end and len({*names[start:end]}) < end - start]
     if repeated:
