@@ -40,17 +40,16 @@ _PERIOD_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: tenants, blobs of each and their size, the latency of an answer, requests a minute, Beam's workers."""
+    """One run: tenants, blobs of each and their size, the latency of an answer, and requests a minute."""
 
     blobs: int
     blob_bytes: int
     latency_ms: int = 0
     quota: int | None = None
     tenants: int = 1
-    workers: int = 1
 
 
-SMALL = (Case(20, 20_000, 5), Case(10, 20_000, quota=2_000, tenants=2, workers=2))
+SMALL = (Case(20, 20_000, 5), Case(10, 20_000, quota=2_000, tenants=2))
 FREE = tuple(
     Case(blobs, size, latency)
     # Fewer than the client lets out in its first minute, which is the documented quota.
@@ -62,7 +61,6 @@ LIMITED = (
     Case(970, 20_000, 50, quota=600),
     Case(3_300, 20_000, 20, quota=2_000),
     Case(970, 20_000, 50, quota=600, tenants=10),
-    Case(970, 20_000, 50, quota=600, tenants=10, workers=10),
 )
 
 
@@ -87,7 +85,7 @@ def measure(case: Case) -> dict[str, Any]:
             requests, answers = cast(IO[str], serving.stdin), cast(IO[str], serving.stdout)
             told = json.loads(answers.readline())
             started = time.monotonic()
-            summary, cpu_s = _backfill(told["tenants"], Path(folder), case.workers)
+            summary, cpu_s = _backfill(told["tenants"], Path(folder))
             seconds = time.monotonic() - started
             requests.close()
             noted = json.loads(answers.readline())
@@ -98,15 +96,13 @@ def measure(case: Case) -> dict[str, Any]:
     return asdict(case) | _figures(case, summary, cpu_s, noted) | busy
 
 
-def _backfill(tenants: list[dict[str, str]], folder: Path, workers: int) -> tuple[dict[str, Any], float]:
+def _backfill(tenants: list[dict[str, str]], folder: Path) -> tuple[dict[str, Any], float]:
     """Runs the command; returns its summary and its CPU seconds."""
     (folder / "auditlake.toml").write_text("".join(map(_tenant_table, enumerate(tenants))))
     shared = {key: value for key, value in tenants[0].items() if key in ("AUDITLAKE_API_ROOT", "AUDITLAKE_AUTHORITY")}
     secrets = {f"SECRET_{number}": env["AUDITLAKE_CLIENT_SECRET"] for number, env in enumerate(tenants)}
     env = os.environ | shared | secrets | {"AUDITLAKE_CA_FILE": tenants[0]["AUDITLAKE_CA_FILE"]}
     command = [sys.executable, "-m", "pipeline", "backfill", "--lake", str(folder / "lake"), "--start", "-7d", "--json"]
-    if workers > 1:
-        command += ["--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
     with (folder / "out").open("w+") as out:
         process = subprocess.Popen(command, cwd=folder, env=env | {"PYTHONPATH": str(_ROOT)}, stdout=out)  # noqa: S603
         _, status, usage = os.wait4(process.pid, 0)

@@ -6,10 +6,9 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TextIO
 from uuid import uuid4
-
-import apache_beam as beam
 
 from lake import layout
 from lake.gaps import find_gaps
@@ -21,11 +20,14 @@ from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
 from pipeline.plan import AUTO, TenantPlan, Wish, by_age, make_plans, prepare
 from pipeline.progress import live_progress
-from pipeline.runners import is_in_process, is_waited_for, new_pipeline, run_graph
+from pipeline.runners import is_in_process, is_waited_for, new_pipeline, run_together, takes_turns
 from pipeline.summary import Summary, add_entries, add_failures, add_gaps, describe, to_json
 from schemas.times import TimeRange, format_utc
 from transforms.elements import Feed
 from transforms.grid import GridProvider
+
+_AT_ONCE = 16
+"""Jobs that share the tenants where a runner takes turns: in each, a tenant out of quota holds up those after it."""
 
 
 def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
@@ -35,7 +37,7 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
       UsageError: The command was used wrongly; nothing was changed.
       LakeError: The lake cannot be read or written.
     """
-    p = new_pipeline(beam_args)
+    options = new_pipeline(beam_args).options
     config = load_config(vars(args), environ)
     now = datetime.now(UTC)
     if args.gaps and args.start != AUTO:
@@ -47,8 +49,8 @@ def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], o
     plans = make_plans(config.connections, config.lake, wish, run_id)
     if args.dry_run:
         return _show_plans(plans, out)
-    summary = _run_plans(plans, Summary(config.lake, run_id), p)
-    if not is_waited_for(p.options):
+    summary = _run_plans(plans, Summary(config.lake, run_id), beam_args)
+    if not is_waited_for(options):
         show_submitted(summary, out, json_output=args.json)
     elif args.json:
         print(json.dumps(to_json(summary)), file=out)
@@ -95,14 +97,14 @@ def _show_plans(plans: Sequence[TenantPlan], out: TextIO) -> int:
     return 1 if any(plan.failures for plan in plans) else 0
 
 
-def _run_plans(plans: Sequence[TenantPlan], summary: Summary, p: beam.Pipeline) -> Summary:
+def _run_plans(plans: Sequence[TenantPlan], summary: Summary, beam_args: Sequence[str]) -> Summary:
     started = time.monotonic()
+    prepare(plans)
     for plan in plans:
-        prepare(plan)
         add_failures(summary, plan.failures)
         if plan.subscribe:
             summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
-    _run_graph(by_age(feed for plan in plans for feed in plan.feeds), summary.run, p)
+    _run_graphs([plan.feeds for plan in plans if plan.feeds], summary.run, beam_args)
     summary.seconds = time.monotonic() - started
     for plan in plans:
         ledger = open_tenant(plan.lake, plan.connection.tenant_id).ledger
@@ -112,13 +114,17 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, p: beam.Pipeline) 
     return summary
 
 
-def _run_graph(feeds: Sequence[Feed], run_id: str, p: beam.Pipeline) -> None:
-    if not feeds:
-        return
+def _run_graphs(tenants: Sequence[Sequence[Feed]], run_id: str, beam_args: Sequence[str]) -> None:
+    """Runs the graph over the feeds of tenants: as one job, or as several where the runner takes turns."""
+    options = new_pipeline(beam_args).options
+    at_once = min(_AT_ONCE if takes_turns(options) else 1, len(tenants))
+    pipelines = [new_pipeline(beam_args) for _ in range(at_once)]
+    for n, p in enumerate(pipelines):
+        land_feeds(p, by_age(chain.from_iterable(tenants[n::at_once])))
+    feeds = list(chain.from_iterable(tenants))
     connections = list(dict.fromkeys(f.connection for f in feeds))
-    with live_progress(run_id, _slices(feeds), connections) if is_in_process(p.options) else nullcontext():
-        land_feeds(p, feeds)
-        run_graph(p)
+    with live_progress(run_id, _slices(feeds), connections) if is_in_process(options) else nullcontext():
+        run_together(pipelines)
 
 
 def _slices(feeds: Sequence[Feed]) -> int:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -163,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(own, command)
     except KeyboardInterrupt:
+        # Threads may still wait for an answer or the quota: a second Ctrl-C does not.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("auditlake: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:

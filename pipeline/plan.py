@@ -207,8 +207,13 @@ def by_age(feeds: Iterable[Feed]) -> list[Feed]:
     return sorted(days, key=lambda f: f.time_range.start)
 
 
-def prepare(plan: TenantPlan) -> None:
-    """Carries out what a plan asks for before the graph runs: starts subscriptions, records what is lost."""
+def prepare(plans: Iterable[TenantPlan]) -> None:
+    """Carries out what plans ask for before the graph runs: starts subscriptions, records what is lost."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(_prepare_tenant, plans))
+
+
+def _prepare_tenant(plan: TenantPlan) -> None:
     client = client_for(plan.connection)
     for content_type in list(plan.subscribe):
         try:

@@ -3,7 +3,9 @@
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from threading import Thread
 
 import apache_beam as beam
 import grpc
@@ -126,6 +128,11 @@ def is_waited_for(options: PipelineOptions) -> bool:
     return not (submit_only or options.view_as(GoogleCloudOptions).template_location)
 
 
+def takes_turns(options: PipelineOptions) -> bool:
+    """Tells whether a runner works on one element after the other: the one in this process, unless it is told to."""
+    return _short_name(options.view_as(StandardOptions).runner) == "fnapi"
+
+
 def can_wait_between_polls(options: PipelineOptions) -> bool:
     """Tells whether a runner can keep an open source waiting; the one in this process asks it again at once."""
     return _short_name(options.view_as(StandardOptions).runner) != "fnapi"
@@ -146,6 +153,33 @@ def run_graph(p: beam.Pipeline) -> None:
         except KeyboardInterrupt:
             result.cancel()
             raise
+
+
+def run_together(pipelines: Sequence[beam.Pipeline]) -> None:
+    """Runs pipelines at the same time; one that fails stops no other, and is told when all have ended.
+
+    Raises:
+      JobError: The runner could not be reached, or gave a job up.
+    """
+    if len(pipelines) == 1:
+        run_graph(pipelines[0])
+        return
+    ends: list[Future[None]] = [Future() for _ in pipelines]
+
+    def run(p: beam.Pipeline, end: Future[None]) -> None:
+        try:
+            run_graph(p)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the end is told
+            end.set_exception(error)
+        else:
+            end.set_result(None)
+
+    for p, end in zip(pipelines, ends, strict=True):
+        # Not of a pool, which would wait for all of them after a Ctrl-C.
+        Thread(target=run, args=(p, end), daemon=True).start()
+    wait(ends)
+    for end in ends:
+        end.result()
 
 
 def start_graph(p: beam.Pipeline) -> PipelineResult:

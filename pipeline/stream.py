@@ -95,8 +95,8 @@ def run(
         raise UsageError("; ".join(f.message for p in plans for f in p.failures))
     follows = [f for plan in plans for f in _follows(plan, config, run_id, interval)]
     stream = _Stream(follows, list(beam_args), args.polls, Summary(config.lake, run_id), out, args.json, pause)
+    prepare(plans)
     for plan in plans:
-        prepare(plan)
         if plan.subscribe:
             stream.summary.subscribed.append(f"{plan.connection.name}: {', '.join(plan.subscribe)}")
             print(f"auditlake: started subscriptions: {stream.summary.subscribed[-1]}", file=sys.stderr)

@@ -31,6 +31,16 @@ def environment(emu: Emulator | None = None, tenant: Tenant | None = None, **mor
     return env | more
 
 
+def all_tenants(emu: Emulator, folder: Path, *settings: str) -> dict[str, str]:
+    """Writes an `auditlake.toml` of all tenants of the emulator, `no0` and so on; gives the environment for it."""
+    config = [*settings, f'api_root = "{emu.api_root}"', f'authority = "{emu.authority}"', f'ca_file = "{emu.ca_file}"']
+    for number, tenant in enumerate(emu.tenants):
+        config += ["[[tenant]]", f'name = "no{number}"', f'tenant_id = "{tenant.tenant_id}"']
+        config += [f'client_id = "{tenant.client_id}"', f'client_secret_env = "SECRET_{number}"']
+    (folder / "auditlake.toml").write_text("\n".join(config))
+    return environment(**{f"SECRET_{number}": tenant.client_secret for number, tenant in enumerate(emu.tenants)})
+
+
 def auditlake(*words: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
     command = [sys.executable, "-m", "pipeline", *map(str, words)]

@@ -1,14 +1,21 @@
-"""Two hundred tenants in one backfill: each whole, but for those that are sick themselves."""
+"""Many tenants in one backfill: each whole, but for those that are sick themselves, and none waits for another."""
 
+import asyncio
 import json
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from emulator.server import running
+from emulator.tenant import Answer
 from o365.activity import ActivityClient
-from tests.commands import auditlake_here, environment, rows_here
+from tests.commands import all_tenants, auditlake_here, environment, rows_here
 
 TENANTS = 200
 WRONG_SECRET, THROTTLED, UNSUBSCRIBED = 17, 99, 150
@@ -33,15 +40,9 @@ def test_sick_tenants_are_named_and_all_others_are_whole(tmp_path: Path, monkeyp
     script.write_text(_SICK)
     monkeypatch.setitem(ActivityClient.__init__.__kwdefaults__, "deadline_s", 5.0)
     with running(tenants=TENANTS, count=RECORDS, faults=script) as emu:
-        config = [f'lake = "{lake}"', f'api_root = "{emu.api_root}"', f'authority = "{emu.authority}"']
-        config += [f'ca_file = "{emu.ca_file}"', f'content_types = ["{GENERAL}"]']
-        secrets = {}
-        for number, tenant in enumerate(emu.tenants):
-            secrets[f"SECRET_{number}"] = "wrong" if number == WRONG_SECRET else tenant.client_secret
-            config += ["[[tenant]]", f'name = "no{number}"', f'tenant_id = "{tenant.tenant_id}"']
-            config += [f'client_id = "{tenant.client_id}"', f'client_secret_env = "SECRET_{number}"']
-        (tmp_path / "auditlake.toml").write_text("\n".join(config))
-        done = auditlake_here("backfill", "--start", "-2d", "--json", env=environment(**secrets), cwd=tmp_path)
+        env = all_tenants(emu, tmp_path, f'lake = "{lake}"', f'content_types = ["{GENERAL}"]')
+        env[f"SECRET_{WRONG_SECRET}"] = "wrong"
+        done = auditlake_here("backfill", "--start", "-2d", "--json", env=env, cwd=tmp_path)
     told = json.loads(done.stdout)
     assert done.returncode == 1, done.stderr
     sick = {WRONG_SECRET, THROTTLED, UNSUBSCRIBED}
@@ -52,3 +53,54 @@ def test_sick_tenants_are_named_and_all_others_are_whole(tmp_path: Path, monkeyp
     since = emu.state.anchor - timedelta(days=2)
     assert landed == {(t.tenant_id, b.content_id) for t in well for b in t.blobs[GENERAL] if b.created >= since}
     assert auditlake_here("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
+
+
+def test_tenant_that_waits_holds_up_no_other(tmp_path: Path) -> None:
+    with running(tenants=3, count=RECORDS) as emu:
+        first, *others = emu.tenants
+        wanted = {b.content_id for t in others for b in t.by_id.values()}
+
+        async def wait_for_the_others(request: Request, answer: Answer) -> Response:
+            if request.path_params.get("tenant_id") == first.tenant_id and "startTime" in request.query_params:
+                async with asyncio.timeout(60):
+                    while wanted:
+                        await asyncio.sleep(0.05)
+            response = await answer(request)
+            wanted.discard(request.path_params.get("content_id", ""))
+            return response
+
+        emu.state.hook = wait_for_the_others
+        env = all_tenants(emu, tmp_path, 'lake = "lake"')
+        done = auditlake_here("backfill", "--start", "-7d", "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not wanted
+    assert json.loads(done.stdout)["blobs"]["landed"] == sum(len(t.by_id) for t in emu.tenants)
+
+
+def test_ctrl_c_is_heard_while_all_tenants_wait(tmp_path: Path) -> None:
+    with running(tenants=3, count=RECORDS) as emu:
+
+        async def never_list(request: Request, answer: Answer) -> Response:
+            if "startTime" in request.query_params:
+                (tmp_path / "asked").touch()
+                while not (tmp_path / "ended").exists():
+                    await asyncio.sleep(0.05)
+            return await answer(request)
+
+        emu.state.hook = never_list
+        env = all_tenants(emu, tmp_path, 'lake = "lake"')
+        command = [sys.executable, "-m", "pipeline", "backfill", "--start", "-7d"]
+        with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+            try:
+                while not (tmp_path / "asked").exists():
+                    assert run.poll() is None
+                run.send_signal(signal.SIGINT)
+                assert run.stderr is not None
+                first = run.stderr.readline()
+                run.send_signal(signal.SIGINT)  # the first one waits for the answers that are still to come
+                _, more = run.communicate(timeout=60)
+            finally:
+                (tmp_path / "ended").touch()
+    assert run.returncode == -signal.SIGINT
+    assert "stopped; what was committed stays" in first
+    assert more == ""

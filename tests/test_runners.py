@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import StandardOptions
 
 from emulator.server import running
 from pipeline.errors import UsageError
-from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline
+from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline, run_together
 from tests.commands import auditlake, environment
 
 
@@ -81,3 +82,12 @@ def test_runner_that_cannot_run_is_wrong_use(words: list[str]) -> None:
     places = ["--temp_location=gs://a-bucket/temp", "--region=europe-west1"]
     with pytest.raises(UsageError, match="cannot run"):
         new_pipeline([*words, *places, "--project=p"])
+
+
+def test_pipeline_that_fails_stops_no_other(tmp_path: Path) -> None:
+    failing, well = new_pipeline([]), new_pipeline([])
+    failing | "One" >> beam.Create(["one"]) | "Fail" >> beam.Map(int)
+    well | "Two" >> beam.Create(["two"]) | "Write" >> beam.Map(lambda name: (tmp_path / name).touch())
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_together([failing, well])
+    assert (tmp_path / "two").exists()
