@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         # What `python -m benchmarks` compares with; each is left out where it is not installed.
-        "bench": ["dlt[filesystem,parquet]>=1", "orjson>=3.10", "polars>=1.20"],
+        "bench": ["dlt>=1", "orjson>=3.10", "polars>=1.20"],
         "dataflow": ["apache-beam[gcp]==2.77.*"],
         "dev": [
             "codespell>=2.3",

@@ -19,7 +19,7 @@ from benchmarks.contenders import CONTENDERS, columns_of, modules_of
 from benchmarks.correct import count_right, versions
 
 ROUNDS = 5
-SIZES = {"generated": 100_000, "samples": 100_000}
+SIZES = {"generated": 200_000, "samples": 100_000}
 SMALL = 3_000
 
 

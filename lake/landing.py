@@ -33,7 +33,7 @@ class Unit:
         self._clock = clock or _machine_time
         self._run = run
         self._content_type = content_type
-        self._checked = -1  # its blobs may have been chosen by an older state than the one now
+        self._checked = lake.ledger.state.version
         self._stage = Stage(lake)
         self._landed: dict[str, BlobCounts] = {}
         self._lost: dict[str, BlobOutcome] = {}
@@ -92,9 +92,7 @@ class Unit:
 
     def _entry(self, state: State) -> Landing | None:
         """Makes the entry that is right after `state`."""
-        if state.version != self._checked:
-            self._check_again(state)
-            self._checked = state.version
+        self._check_again(state)
         # Also where nothing is left: then it takes back what it staged.
         rejected = self._stage.rejects_file([r for c in self._landed.values() for r in c.rejects])
         lost = [b for b in self._lost.values() if _is_news(b, state)]
@@ -115,8 +113,11 @@ class Unit:
 
     def _check_again(self, state: State) -> None:
         """Drops blobs and rows that others have committed since this unit looked."""
-        self._stage.cover()
         others = [c for c in self._landed if state.has_landed(c)]  # what expired for others is still ours to land
+        if not others and state.version == self._checked:
+            return
+        self._checked = state.version
+        self._stage.cover()
         for content_id in others:
             del self._landed[content_id]
         self._stage.check_again(others, self._landed)
