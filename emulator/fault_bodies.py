@@ -1,6 +1,7 @@
 """Faults that change a good answer of the service: its body, the blobs that it lists, its link to the next page."""
 
 import gzip
+import zlib
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from emulator.tenant import Answer, State
 from emulator.webhook import listed
 
 FOREIGN_HOST = "feed.invalid"
+_SPOILT = (EOFError, OSError, zlib.error, msgspec.DecodeError, IndexError)
 
 
 class Fault(Protocol):
@@ -51,14 +53,17 @@ Items = list[dict[str, Any]]
 async def spoil_body(
     _: Fault, __: State, request: Request, answer: Answer, *, spoil: Callable[[bytes], bytes], packed: bool = False
 ) -> Response:
-    """Changes the body of a good answer: as gzip, or as plain text."""
+    """Changes the body of a good answer, as gzip or as plain text, unless another fault has spoilt it beyond that."""
     response = await answer(request)
     if response.status_code != 200:
         return response
     body = bytes(response.body)
-    if packed != (response.headers.get("content-encoding") == "gzip"):
-        body = gzip.compress(body, 1, mtime=0) if packed else gzip.decompress(body)
-    body = spoil(body)
+    try:
+        if packed != (response.headers.get("content-encoding") == "gzip"):
+            body = gzip.compress(body, 1, mtime=0) if packed else gzip.decompress(body)
+        body = spoil(body)
+    except _SPOILT:
+        return response
     spoilt = Response(body, headers=dict(response.headers) | {"content-length": str(len(body))})
     if packed:
         spoilt.headers["content-encoding"] = "gzip"

@@ -10,8 +10,9 @@ import ssl
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -405,3 +406,13 @@ def test_command_refuses_a_bad_or_missing_script(script: Path, capsys: pytest.Ca
     assert error.startswith("auditlake emulate: latencies: cannot be read (No such file or directory), expected a TOML")
     assert "latency" in error
     assert error.count("\n") == 1
+
+
+def test_faults_that_spoil_one_body_get_along(script: Path) -> None:
+    spoiling = ("truncated_gzip", "corrupt_gzip", "invalid_json", "broken_off", "empty", "page_backwards", "cut")
+    with faulty(script, fault("latency", seconds=0)) as visitor:
+        for pair in permutations(spoiling, 2):
+            script.write_text("".join(fault(kind, where="content") for kind in pair))
+            visitor.emu.state.hook = read_script(script).hook(visitor.emu.state, 1)
+            with suppress(requests.RequestException):  # what a client must make of it is asked elsewhere
+                assert visitor.content(**WINDOW).status_code == 200, pair
