@@ -10,6 +10,7 @@ from threading import Thread
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
@@ -129,8 +130,9 @@ def is_waited_for(options: PipelineOptions) -> bool:
 
 
 def takes_turns(options: PipelineOptions) -> bool:
-    """Tells whether a runner works on one element after the other: the one in this process, unless it is told to."""
-    return _short_name(options.view_as(StandardOptions).runner) == "fnapi"
+    """Tells whether a runner works on one element after the other: the one in this process, unless told otherwise."""
+    is_here = _short_name(options.view_as(StandardOptions).runner) == "fnapi"
+    return is_here and options.view_as(DirectOptions).direct_num_workers == 1
 
 
 def can_wait_between_polls(options: PipelineOptions) -> bool:

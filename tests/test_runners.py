@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 
 from emulator.server import running
 from pipeline.errors import UsageError
-from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline, run_together
+from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline, run_together, takes_turns
 from tests.commands import auditlake, environment
 
 
@@ -22,6 +22,12 @@ def test_direct_runner_is_the_one_in_this_process(words: list[str]) -> None:
 @pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner", "DataflowRunner", "SparkRunner"])
 def test_counts_are_not_watched_where_the_steps_run_elsewhere(runner: str) -> None:
     assert not is_in_process(beam_options([f"--runner={runner}"]))
+
+
+def test_runner_in_this_process_takes_turns_unless_it_has_several_workers() -> None:
+    assert takes_turns(beam_options([]))
+    assert not takes_turns(beam_options(["--direct_running_mode=multi_threading", "--direct_num_workers=4"]))
+    assert not takes_turns(beam_options(["--runner=FlinkRunner"]))
 
 
 def test_options_of_flinks_job_server_pass_with_it_and_are_unknown_without() -> None:
