@@ -27,7 +27,7 @@ from transforms.elements import Feed
 from transforms.grid import GridProvider
 
 _AT_ONCE = 16
-"""Jobs that share the feeds where a runner takes turns."""
+"""Jobs that share the tenants where a runner takes turns: in each, a tenant out of quota holds up those after it."""
 
 
 def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
@@ -117,21 +117,14 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, beam_args: Sequenc
 def _run_graphs(tenants: Sequence[Sequence[Feed]], run_id: str, beam_args: Sequence[str]) -> None:
     """Runs the graph over the feeds of tenants: as one job, or as several where the runner takes turns."""
     options = new_pipeline(beam_args).options
-    jobs = _jobs(tenants, _AT_ONCE if takes_turns(options) else 1)
-    pipelines = [new_pipeline(beam_args) for _ in jobs]
-    for p, some in zip(pipelines, jobs, strict=True):
-        land_feeds(p, by_age(some))
+    at_once = min(_AT_ONCE if takes_turns(options) else 1, len(tenants))
+    pipelines = [new_pipeline(beam_args) for _ in range(at_once)]
+    for n, p in enumerate(pipelines):
+        land_feeds(p, by_age(chain.from_iterable(tenants[n::at_once])))
     feeds = list(chain.from_iterable(tenants))
     connections = list(dict.fromkeys(f.connection for f in feeds))
     with live_progress(run_id, _slices(feeds), connections) if is_in_process(options) else nullcontext():
         run_together(pipelines)
-
-
-def _jobs(tenants: Sequence[Sequence[Feed]], most: int) -> list[list[Feed]]:
-    """Cuts the feeds of tenants into so many jobs at most: a tenant that is out of quota holds up those of its job."""
-    share = max(1, most // max(1, len(tenants)))
-    parts = [feeds[n::share] for feeds in tenants for n in range(min(share, len(feeds)))]
-    return [list(chain.from_iterable(parts[n::most])) for n in range(min(most, len(parts)))]
 
 
 def _slices(feeds: Sequence[Feed]) -> int:
