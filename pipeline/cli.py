@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from pipeline.arguments import parse
 from pipeline.config import find_lake, load_config
-from pipeline.errors import JobError, UsageError
+from pipeline.errors import STOPPED, STOPPED_CODE, JobError, UsageError
 
 # Each command imports what it runs when it runs: --help and query must not wait for Beam.
 
@@ -164,10 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(own, command)
     except KeyboardInterrupt:
-        # Threads may still wait for an answer or the quota: a second Ctrl-C does not.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        print("auditlake: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
-        return 130
+        print(STOPPED, file=sys.stderr)
+        return STOPPED_CODE
     except BrokenPipeError:
         # The reader has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

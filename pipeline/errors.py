@@ -1,4 +1,7 @@
-"""What ends a command: wrong use, or a runner that gave up."""
+"""What ends a command: wrong use, a runner that gave up, or Ctrl-C."""
+
+STOPPED = "auditlake: stopped; what was committed stays, run the same command again to go on"
+STOPPED_CODE = 130
 
 
 class UsageError(Exception):

@@ -11,7 +11,7 @@ from o365.connection import Connection
 from transforms.tally import tally
 
 _EVERY_S = 0.2
-_CLEAR = "\r\x1b[K"
+CLEAR_LINE = "\r\x1b[K"
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def live_progress(run: str, slices: int, connections: Sequence[Connection]) -> I
     finally:
         stop.set()
         thread.join()
-        sys.stderr.write(_CLEAR)
+        sys.stderr.write(CLEAR_LINE)
         sys.stderr.flush()
 
 
@@ -42,7 +42,7 @@ def _show(run: str, slices: int, connections: Sequence[Connection], stop: Event)
             landing_since = now
         governors = [client_for(c).governor for c in connections]
         used, quota = sum(g.used() for g in governors), sum(g.quota for g in governors)
-        sys.stderr.write(_CLEAR + line(counts, slices, now - started, now - (landing_since or now), used, quota))
+        sys.stderr.write(CLEAR_LINE + line(counts, slices, now - started, now - (landing_since or now), used, quota))
         sys.stderr.flush()
 
 

@@ -1,11 +1,14 @@
 """Which runner runs the graph, with which of Beam's options, and how its end is told."""
 
+import os
 import re
+import signal
+import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
-from threading import Thread
+from contextlib import contextmanager, nullcontext, suppress
+from threading import Thread, current_thread, main_thread
 
 import apache_beam as beam
 import grpc
@@ -18,7 +21,8 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from pipeline.errors import JobError, UsageError
+from pipeline.errors import STOPPED, STOPPED_CODE, JobError, UsageError
+from pipeline.progress import CLEAR_LINE
 
 # What Flink's job server takes and Beam's Python options do not name: it reads these itself, once the job is there.
 _FLINK_OPTIONS = (
@@ -131,8 +135,7 @@ def is_waited_for(options: PipelineOptions) -> bool:
 
 def takes_turns(options: PipelineOptions) -> bool:
     """Tells whether a runner works on one element after the other: the one in this process, unless told otherwise."""
-    is_here = _short_name(options.view_as(StandardOptions).runner) == "fnapi"
-    return is_here and options.view_as(DirectOptions).direct_num_workers == 1
+    return not can_wait_between_polls(options) and options.view_as(DirectOptions).direct_num_workers == 1
 
 
 def can_wait_between_polls(options: PipelineOptions) -> bool:
@@ -163,9 +166,36 @@ def run_together(pipelines: Sequence[beam.Pipeline]) -> None:
     Raises:
       JobError: The runner could not be reached, or gave a job up.
     """
-    if len(pipelines) == 1:
-        run_graph(pipelines[0])
-        return
+    is_all_here = all(_is_one_process(p.options) for p in pipelines) and current_thread() is main_thread()
+    with _stopped_by_ctrl_c() if is_all_here else nullcontext():
+        if len(pipelines) == 1:
+            run_graph(pipelines[0])
+        else:
+            _run_in_threads(pipelines)
+
+
+def _is_one_process(options: PipelineOptions) -> bool:
+    mode = options.view_as(DirectOptions).direct_running_mode
+    return not can_wait_between_polls(options) and mode != "multi_processing"
+
+
+@contextmanager
+def _stopped_by_ctrl_c() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once: its threads may wait for the quota for long, and no crash does any harm."""
+
+    def stop(*_: object) -> None:
+        clear = CLEAR_LINE if sys.stderr.isatty() else ""
+        os.write(2, f"{clear}{STOPPED}\n".encode())
+        os._exit(STOPPED_CODE)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run_in_threads(pipelines: Sequence[beam.Pipeline]) -> None:
     ends: list[Future[None]] = [Future() for _ in pipelines]
 
     def run(p: beam.Pipeline, end: Future[None]) -> None:
@@ -177,7 +207,6 @@ def run_together(pipelines: Sequence[beam.Pipeline]) -> None:
             end.set_result(None)
 
     for p, end in zip(pipelines, ends, strict=True):
-        # Not of a pool, which would wait for all of them after a Ctrl-C.
         Thread(target=run, args=(p, end), daemon=True).start()
     wait(ends)
     for end in ends:
