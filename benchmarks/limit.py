@@ -1,6 +1,6 @@
 """The limit that no decoder in Python can pass: parse records of known tables, encode finished columns.
 
-Nothing is built in between, checked, sorted, or written to a disk.
+Nothing is built in between, checked, sorted, or written to a disk; copies of records are left out, as landing does.
 """
 
 import gc
