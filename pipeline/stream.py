@@ -35,6 +35,7 @@ from pipeline.errors import JobError, UsageError
 from pipeline.graph import follow_feeds
 from pipeline.metrics import serving
 from pipeline.plan import AUTO, TenantPlan, Wish, first_asked, make_plans, prepare
+from pipeline.progress import CLEAR_LINE
 from pipeline.runners import (
     can_wait_between_polls,
     cancel,
@@ -63,7 +64,6 @@ _COMPACT_EVERY = timedelta(hours=1)
 _LOOK_EVERY_S = 1.0
 _INTERVAL = regex(r"(\d{1,5})(s|m)")
 _ENDED_BY_OTHERS = (PipelineState.CANCELLED, PipelineState.DRAINED, PipelineState.UPDATED)
-_CLEAR = "\r\x1b[K"
 _MAY_PASS = (LakeError, ActivityError, OSError, RuntimeError)
 Pause = Callable[[Event, float], object]
 
@@ -288,7 +288,7 @@ class _Stream:
         if self.json_output:
             print(json.dumps(figures_to_json(figures)), file=self.out, flush=True)
         elif sys.stderr.isatty():
-            sys.stderr.write(_CLEAR + line(figures))
+            sys.stderr.write(CLEAR_LINE + line(figures))
             sys.stderr.flush()
         return figures
 
