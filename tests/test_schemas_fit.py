@@ -163,13 +163,13 @@ def test_records_that_fit_never_go_the_careful_way(table, data):
         decoded = decode_records(split_blob(spell(records)))
     ((name, rows, positions),) = decoded.batches
     assert name == table
-    assert sorted([*positions.tolist(), *decoded.copies]) == list(range(len(records)))
+    assert positions.tolist() == [n for n in range(len(records)) if n not in decoded.copies]
     assert not decoded.drift
     assert rows["_extra"].null_count == len(rows)
 
 
 def test_one_odd_record_of_many_goes_the_careful_way_alone():
-    records = [text_of() for _ in range(1000)]
+    records = [record(Id=str(n)) for n in range(1000)]
     records[500] = record(CreationTime=f"{TIME}+00:00", Version="7", More=1)
     records[700] = text_of(Version="1").replace(b'"Version":1', b'"Version":1,"Version":1')
     with patch.object(decoding, "fit_record", side_effect=fit_record) as careful:
