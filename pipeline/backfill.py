@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.graph import land_feeds
 from pipeline.plan import AUTO, TenantPlan, Wish, by_age, make_plans, prepare
 from pipeline.progress import live_progress
-from pipeline.runners import is_in_process, is_waited_for, new_pipeline, run_together, takes_turns
+from pipeline.runners import beam_options, is_in_process, is_waited_for, new_pipeline, run_together, takes_turns
 from pipeline.summary import Summary, add_entries, add_failures, add_gaps, describe, to_json
 from schemas.times import TimeRange, format_utc
 from transforms.elements import Feed
@@ -116,7 +116,7 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, beam_args: Sequenc
 
 def _run_graphs(tenants: Sequence[Sequence[Feed]], run_id: str, beam_args: Sequence[str]) -> None:
     """Runs the graph over the feeds of tenants: as one job, or as several where the runner takes turns."""
-    options = new_pipeline(beam_args).options
+    options = beam_options(beam_args)
     at_once = min(_AT_ONCE if takes_turns(options) else 1, len(tenants))
     pipelines = [new_pipeline(beam_args) for _ in range(at_once)]
     for n, p in enumerate(pipelines):
