@@ -25,6 +25,7 @@ setup(
         "google-cloud-storage>=2.18.2,<4",
         "msal>=1.35,<2",
         "msgspec>=0.19,<1",
+        "numba>=0.62,<1",
         "numpy>=1.26,<3",
         "pyarrow>=25,<26",
         "pyjwt[crypto]>=2.8,<3",

@@ -184,11 +184,14 @@ def modules_of(name: str) -> list[str]:
 
 
 def prepare(name: str) -> None:
-    """Does what a process does once: auditlake compiles its schemas."""
+    """Does what a process does once: auditlake compiles its schemas, and loads its compiled loops."""
     if name == "auditlake":
-        from schemas.decode import table_for, typed_decoder
+        from schemas.build import member_names
+        from schemas.decode import table_for
         from schemas.model import tables
+        from schemas.scan import compile_loops
 
+        compile_loops()
         table_for(0)
-        for table in tables():
-            typed_decoder(table)
+        for table in tables().values():
+            member_names(table.members)

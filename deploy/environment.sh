@@ -27,6 +27,7 @@ prepare_environment() {
     fi
     VIRTUAL_ENV=$PWD/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
     .venv/bin/python -m compileall -q .venv/lib > /dev/null || true
+    .venv/bin/python -c 'from schemas.scan import compile_loops; compile_loops()'
     touch "$stamp"
   fi
   export PATH=$PWD/.venv/bin:$PATH

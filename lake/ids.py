@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 GUID_LENGTH = 36
 _HYPHENS = (8, 13, 18, 23)
@@ -21,19 +22,26 @@ KEY = np.dtype("S16")  # numpy compares these as 16 raw bytes: short ones count 
 
 def keys_of(ids: pa.StringArray) -> np.ndarray:
     """Gives the key of each Id, shape `(len(ids),)` of dtype KEY."""
-    texts = ids.to_pylist()
-    plain = [t if len(t) == GUID_LENGTH and t.isascii() else "" for t in texts]
-    grid = np.frombuffer("".join(p or "-" * GUID_LENGTH for p in plain).encode(), np.uint8)
-    grid = grid.reshape(len(texts), GUID_LENGTH)
+    is_guid = pc.binary_length(ids).to_numpy() == GUID_LENGTH
+    grid = _grid(ids if is_guid.all() else ids.filter(pa.array(is_guid)))
     nibbles = _NIBBLE[grid[:, _DIGITS]]
-    is_guid = (nibbles != 255).all(axis=1) & (grid[:, _HYPHENS] == ord("-")).all(axis=1)
-    octets = (nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 15)
-    keys = np.ascontiguousarray(octets).view(KEY).reshape(len(texts)).copy()
-    for row in np.flatnonzero(~is_guid):
+    is_guid[is_guid] = whole = (nibbles != 255).all(axis=1) & (grid[:, _HYPHENS] == ord("-")).all(axis=1)
+    keys = np.empty(len(ids), KEY)
+    octets = (nibbles[whole, 0::2] << 4) | nibbles[whole, 1::2]
+    keys[is_guid] = np.ascontiguousarray(octets).view(KEY).reshape(-1)
+    others = np.flatnonzero(~is_guid)
+    for row, text in zip(others, ids.take(pa.array(others)).to_pylist(), strict=True):
         # A person tag keeps a hash apart from every GUID that could be made up to meet it.
-        digest = blake2b(texts[row].encode(), digest_size=16, person=b"auditlake-id").digest()
-        keys[row] = digest
+        keys[row] = blake2b(text.encode(), digest_size=16, person=b"auditlake-id").digest()
     return keys
+
+
+def _grid(ids: pa.StringArray) -> np.ndarray:
+    """Gives the bytes of texts of GUID_LENGTH, a text a row."""
+    _, bounds, data = ids.buffers()
+    start = np.frombuffer(bounds, np.int32)[ids.offset] if len(ids) else 0
+    text = np.frombuffer(data or b"", np.uint8)[start : start + GUID_LENGTH * len(ids)]
+    return text.reshape(len(ids), GUID_LENGTH)
 
 
 def first_of_each(keys: np.ndarray) -> np.ndarray:

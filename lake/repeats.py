@@ -5,7 +5,6 @@ body under the same Id is a fact worth keeping.
 """
 
 import json
-from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -13,36 +12,46 @@ from schemas.model import Table, tables
 from schemas.rebuild import rebuild
 
 
-def differing(table: str, rows: pa.Table, first_table: str, first: pa.Table) -> Iterator[int]:
-    """Yields the places of rows that, as JSON values, are not the records at the same places of `first`."""
+def differing(table: str, rows: pa.Table, first_table: str, first: pa.Table) -> list[tuple[int, str]]:
+    """Gives the places, and the texts, of rows that as JSON values are not the records at these places of `first`."""
     mine, theirs = tables()[table], tables()[first_table]
+    places = _unequal(mine, rows, theirs, first)
+    chosen = pa.array(places, pa.int64())
+    texts = (_record_texts(mine, rows.take(chosen)), _record_texts(theirs, first.take(chosen)))
+    return [(place, a) for place, a, b in zip(places, *texts, strict=True) if not _same(a, b)]
+
+
+def _unequal(mine: Table, rows: pa.Table, theirs: Table, first: pa.Table) -> list[int]:
+    """Names the places at which columns differ."""
     names = [c.name for c in mine.columns if not c.ours or c.name == "_extra"]
-    comparable = mine is theirs and set(names) <= set(first.column_names)
+    if mine is not theirs or not set(names) <= set(first.column_names):
+        return list(range(len(rows)))
+    rows, first = rows.select(names), first.select(names)
     stretches = [(0, len(rows))] if len(rows) else []
+    found = []
     while stretches:
         start, length = stretches.pop()
-        a, b = rows.slice(start, length), first.slice(start, length)
-        if comparable and a.select(names).equals(b.select(names)):
+        if rows.slice(start, length).equals(first.slice(start, length)):
             continue
         if length > 1:
             half = length // 2
             stretches += [(start + half, length - half), (start, half)]
-        elif not _same(mine, a, theirs, b):
-            yield start
+        else:
+            found.append(start)
+    return found
 
 
-def _same(mine: Table, row: pa.Table, theirs: Table, first: pa.Table) -> bool:
-    texts = [record_text(table, one) for table, one in ((mine, row), (theirs, first))]
+def _same(text: str, first: str) -> bool:
     try:
-        return texts[0] == texts[1] or _value(texts[0]) == _value(texts[1])
+        return text == first or _value(text) == _value(first)
     except (ValueError, RecursionError):
         return False
 
 
-def record_text(table: Table, row: pa.Table) -> str:
-    """Rebuilds the record of a table of one row; columns that its file lacks are as good as null."""
-    (values,) = row.to_pylist()
-    return rebuild(table, dict.fromkeys((c.name for c in table.columns), None) | values)
+def _record_texts(table: Table, rows: pa.Table) -> list[str]:
+    """Rebuilds the records of a table's rows; columns that their file lacks are as good as null."""
+    nothing = dict.fromkeys((c.name for c in table.columns), None)
+    return [rebuild(table, nothing | values) for values in rows.to_pylist()]
 
 
 def _value(text: str) -> object:

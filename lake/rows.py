@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from schemas.columns import TIMESTAMP, arrow_schema
 from schemas.feed import ContentBlob
-from schemas.model import tables
+from schemas.model import common_columns, tables
 
 ROW_GROUP_ROWS = 128 * 1024
-DICTIONARY_ROWS = 2048  # in fewer rows a dictionary saves less than it costs
+SMALL_ROWS = 2048  # in fewer, dictionaries and the bounds of a table's own columns cost more than they save
 BLOOM_FILTERS = {"Id": 1, "UserId": 8, "ClientIP": 8, "ObjectId": 2}
 """Columns that are searched for one value, and how many rows of a group share one, at least."""
 _DAY_MICROS = 86_400_000_000
@@ -70,10 +70,12 @@ def parquet_writer(sink: pa.BufferOutputStream, schema: pa.Schema, rows: int) ->
 def parquet_form(schema: pa.Schema, rows: int) -> dict[str, Any]:
     """Gives the form of a file of so many rows, as options of pyarrow's writer."""
     held = min(rows, ROW_GROUP_ROWS)
+    names = set(schema.names)
     filters = {name: {"ndv": max(held // share, 1), "fpp": 0.01} for name, share in BLOOM_FILTERS.items()}
     return {
         "compression": "zstd",
-        "use_dictionary": rows >= DICTIONARY_ROWS,
+        "use_dictionary": rows >= SMALL_ROWS,
+        "write_statistics": rows >= SMALL_ROWS or [c.name for c in common_columns() if c.name in names],
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("CreationTime"))],
-        "bloom_filter_options": {name: sized for name, sized in filters.items() if name in schema.names},
+        "bloom_filter_options": {name: sized for name, sized in filters.items() if name in names},
     }

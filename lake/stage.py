@@ -22,12 +22,11 @@ from lake.committed import GoneError, read_committed, read_rows_of
 from lake.entries import LANDED, BlobOutcome, DriftCount, FileRef
 from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
-from lake.repeats import differing, record_text
+from lake.repeats import differing
 from lake.rows import cut_by_day, days_in, micros_of, with_content, write_parquet
 from lake.tenant import CHANGES_AT_ONCE, TenantLake
 from schemas.decode import Drift, RawRecord, Reject, decode_records
 from schemas.feed import ContentBlob
-from schemas.model import tables
 
 CHUNK_RECORDS = 8192
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -153,7 +152,8 @@ class Stage:
         for reject in decoded.rejects:
             counts = self._blobs[owners[reject.position]]
             self._reject(counts, replace(reject, position=int(places[reject.position])))
-        copies, firsts = np.array(list(decoded.copies), int), np.array(list(decoded.copies.values()), int)
+        copies = np.flatnonzero(decoded.firsts != np.arange(len(owners)))
+        firsts = decoded.firsts[copies]
         for table, batch, own in decoded.batches:
             here = np.isin(firsts, own)
             at = np.concatenate([own, copies[here]])
@@ -307,9 +307,8 @@ class Stage:
 
     def _compare(self, repeats: _Repeats, table: str, first: pa.Table) -> None:
         """Makes conflicts of the repeats that differ from the row that came first under their Id."""
-        for place in differing(repeats.table, repeats.rows, table, first):
+        for place, text in differing(repeats.table, repeats.rows, table, first):
             counts = repeats.owners[place]
-            text = record_text(tables()[repeats.table], repeats.rows.slice(place, 1))
             counts.duplicates -= 1
             counts.conflicts += 1
             self._reject(counts, Reject(int(repeats.positions[place]), CONFLICT, text.encode()))

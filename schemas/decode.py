@@ -1,36 +1,37 @@
 """From content blobs' bytes to typed rows, many records at a time.
 
-bytes ── raw records ── by table ── compiled decoder ── columns ── RecordBatch
-             │              └─ copies     │ refuses a record
+bytes ── raw records ── by table ── spans of members (scan.py) ── columns (build.py) ── RecordBatch
+             │              └─ copies     │ an odd record
              │                            └─ member by member (fit.py) ── columns ── RecordBatch
              └─ broken records ── Reject
 """
 
-import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas.columns import Built, arrow_type, build, count_members
+from schemas import scan
+from schemas.build import build_columns, member_names, stored_array
+from schemas.columns import arrow_type
 from schemas.contract import record_types
-from schemas.fit import BrokenRecordError, CarefulRow, fit_record, members
+from schemas.fit import BrokenRecordError, CarefulRow, fit_record, fit_text, members
 from schemas.model import Column, Table, tables
+from schemas.scan import Found, Spans
 from schemas.split import SPACE, split_array
 
 RawRecord = msgspec.Raw | bytes
 """One record's JSON text as it stood in its blob; bytes where it is broken."""
 
 _BOM = b"\xef\xbb\xbf"
-_BLOCK = 128
-_Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_PYTHON = {"string": str, "long": _Long, "boolean": bool, "double": msgspec.Raw, "timestamp": str, "json": msgspec.Raw}
+_EMPTY = b"{}"
+_NO_TYPE = -1
+_KEYS = scan.names_of([("RecordType", b"-0123456789"), ("Id", b'"')])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -67,18 +68,18 @@ class Batch(NamedTuple):
 class Decoded:
     """Decoded records: as many as there are rows in all batches, copies, and rejects.
 
-    A copy has the very text of an earlier record that has a row; `copies` tells its position, and that record's.
+    A copy has the very text of an earlier record that has a row; `firsts` tells that record's position, and of all that
+    are no copies their own.
     """
 
+    firsts: np.ndarray
     batches: list[Batch] = field(default_factory=list)
-    copies: dict[int, int] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     drift: Counter[Drift] = field(default_factory=Counter)
 
 
 class _Peek(msgspec.Struct, gc=False):
     RecordType: Any = None
-    Id: Any = None
 
 
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -121,79 +122,123 @@ def raw_record(piece: bytes) -> RawRecord:
 
 def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
-    decoded = Decoded()
-    with _garbage_kept():
-        for name, positions in _by_table(raws, decoded.copies).items():
-            _decode_table(tables()[name], np.array(positions), [raws[p] for p in positions], decoded)
-    broken = {r.position: r for r in decoded.rejects}
-    for position, first in list(decoded.copies.items()):
-        if first in broken:
-            del decoded.copies[position]
-            decoded.rejects.append(replace(broken[first], position=position))
+    records = _joined(raws)
+    keys, odd = scan.first_members(records, _KEYS)
+    types, no_long = scan.longs(keys.column(0))
+    types[~keys.there[0]] = _NO_TYPE
+    decoded = Decoded(scan.copies(records, keys.column(1)))
+    own = decoded.firsts == np.arange(len(raws))
+    odd = own & (odd | no_long | ~_is_utf8(records))
+    for name, positions in _by_table(types, own & ~odd).items():
+        odd[_decode_table(tables()[name], positions, records.take(positions), decoded)] = True
+    _decode_odd({n: bytes(raws[n]) for n in np.flatnonzero(odd).tolist()}, decoded)
+    for reject in list(decoded.rejects):
+        again = np.flatnonzero(~own & (decoded.firsts == reject.position))
+        decoded.firsts[again] = again
+        decoded.rejects += (replace(reject, position=n) for n in again.tolist())
     decoded.rejects.sort(key=lambda r: r.position)
     return decoded
 
 
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Keeps the collector from walking all records again and again: it doubles the time, and they form no cycles."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
+def _by_table(types: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Tells the positions of each table's records among the marked ones, by their types."""
+    found: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+    for number in np.unique(types[rows]).tolist():
+        found[table_for(number)].append(np.flatnonzero(rows & (types == number)))
+    return {name: np.sort(np.concatenate(some)) for name, some in found.items()}
 
 
-def _decode_table(table: Table, positions: np.ndarray, raws: Sequence[RawRecord], decoded: Decoded) -> None:
-    """Decodes the records of one table: the compiled way all that fit, the careful way the rest."""
-    decode = typed_decoder(table.name).decode
-    rows: list[Any] = []
-    fitting: list[int] = []
-    careful: list[int] = []
-    for n, raw in enumerate(raws):
+def _decode_table(table: Table, positions: np.ndarray, records: Spans, decoded: Decoded) -> np.ndarray:
+    """Decodes the records of one table by columns; gives the positions of those that cannot be."""
+    found = scan.members(records, member_names(table.members))
+    extras, misfits, repeating = _others(found)
+    odd = found.odd | ~_has_keys(table, found.values)
+    odd[repeating] = True
+    built = build_columns(table.members, found.values.without(odd))
+    for column, one in zip(table.members, built, strict=True):
+        odd[list(one.unfit)] = True
+        misfits += one.misfits
+        for row, text in one.exact.items():
+            extras[row][_quoted(column.name)] = text.decode()
+    odd |= built[table.positions["CreationTime"]].array.is_null().to_numpy(False)
+    if not odd.all():
+        rows = _batch(table, [b.array for b in built], extras, len(odd))
+        decoded.batches.append(Batch(table.name, rows.filter(pa.array(~odd)) if odd.any() else rows, positions[~odd]))
+    _count(table, ((positions[row], path, kind) for row, path, kind in misfits if not odd[row]), decoded)
+    left: np.ndarray = positions[odd]
+    return left
+
+
+def _others(found: Found) -> tuple[dict[int, dict[str, str]], list[tuple[int, str, str]], list[int]]:
+    """Reads the members that the table does not have.
+
+    Returns:
+      Their texts by row and quoted name, misfits as `Built` has them, and the rows that have one twice, with an escape
+      in its name, or nested too deeply.
+    """
+    extras: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    misfits: list[tuple[int, str, str]] = []
+    repeating = []
+    for n, row in enumerate(found.rows.tolist()):
+        key, text = found.names.value(n).decode(), found.others.value(n).decode()
         try:
-            rows.append(decode(raw))
-            fitting.append(n)
-        except _REFUSALS:
-            careful.append(n)
-    while rows:
-        batch, odd = _fast_batch(table, rows, [raws[n] for n in fitting])
-        if batch is not None:
-            decoded.batches.append(Batch(table.name, batch, positions[fitting]))
-            break
-        careful += [fitting[n] for n in sorted(odd)]
-        kept = [n for n in range(len(rows)) if n not in odd]
-        rows, fitting = [rows[n] for n in kept], [fitting[n] for n in kept]
-    if careful:
-        _decode_carefully(table, positions[careful], [bytes(raws[n]) for n in careful], decoded)
+            fitted = fit_text(None, key[1:-1], text)
+        except RecursionError:
+            repeating.append(row)
+            continue
+        if "\\" in key or key in extras[row]:
+            repeating.append(row)
+        extras[row][key] = text
+        misfits += ((row, *misfit) for misfit in fitted.misfits)
+    return extras, misfits, repeating
 
 
-def _by_table(raws: Sequence[RawRecord], copies: dict[int, int]) -> dict[str, list[int]]:
-    """Tells the positions of each table's records, but for copies, which it adds to `copies`."""
-    found: defaultdict[str, list[int]] = defaultdict(list)
-    firsts: dict[Any, int] = {}
-    for position, raw in enumerate(raws):
+def _count(table: Table, misfits: Iterable[tuple[int, str, str]], decoded: Decoded) -> None:
+    """Counts what the schema does not declare, by the positions of the records, for these and their copies."""
+    alike = np.bincount(decoded.firsts)
+    for position, path, kind in misfits:
+        decoded.drift[Drift(table.name, path, kind)] += int(alike[position])
+
+
+def _joined(raws: Sequence[RawRecord]) -> Spans:
+    """Joins records to one text, with an empty one for each that is broken."""
+    whole = [_EMPTY if type(raw) is bytes else raw for raw in raws] if bytes in set(map(type, raws)) else raws
+    text = np.frombuffer(b"\n".join(whole), np.uint8)
+    sizes = np.fromiter(map(len, map(memoryview, whole)), np.int32, len(whole))  # type: ignore[arg-type]
+    ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
+    starts = ends - sizes
+    return Spans(text, starts, ends, text[starts])
+
+
+def _has_keys(table: Table, found: Spans) -> np.ndarray:
+    """Marks the records that have an Id and a time."""
+    ids, times = (found.column(table.positions[name]) for name in ("Id", "CreationTime"))
+    has_keys: np.ndarray = ids.there & times.there & (ids.ends - ids.starts > len('""'))
+    return has_keys
+
+
+def _is_utf8(records: Spans) -> np.ndarray:
+    """Marks the records whose text is UTF-8."""
+    is_utf8 = scan.ascii_only(records)
+    for n in np.flatnonzero(~is_utf8).tolist():
         try:
-            peek = _PEEK.decode(raw)
-        except _REFUSALS:
-            peek = _peek_carefully(bytes(raw))
-        if type(peek.Id) is str:
-            first = firsts.setdefault(peek.Id, position)
-            if first != position and raws[first] == raw:
-                copies[position] = first
-                continue
-        found[table_for(peek.RecordType)].append(position)
-    return found
+            records.value(n).decode()
+        except UnicodeDecodeError:
+            continue
+        is_utf8[n] = True
+    return is_utf8
 
 
-def _peek_carefully(raw: bytes) -> _Peek:
+def _record_type(raw: bytes) -> Any:
+    """Reads a record's type, the last where it has several."""
     try:
-        found = {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}
+        return _PEEK.decode(raw).RecordType
+    except _REFUSALS:
+        pass
+    try:
+        return {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}.get("RecordType")
     except BrokenRecordError:
-        return _Peek()
-    return _Peek(found.get("RecordType"), found.get("Id"))
+        return None
 
 
 def table_for(record_type: Any) -> str:
@@ -204,102 +249,36 @@ def table_for(record_type: Any) -> str:
     return known.table if known else "generic"
 
 
-@cache
-def typed_decoder(table: str) -> msgspec.json.Decoder[Any]:
-    """Compiles the decoder of a table's records; it refuses all that does not fit."""
-    return msgspec.json.Decoder(_struct(table, tables()[table].members))
-
-
-def _struct(name: str, columns: Sequence[Column]) -> type[msgspec.Struct]:
-    """Compiles columns to a struct that takes exactly what they declare: no null, no other type, no other member.
-
-    Absent is None. A null has its own meaning and goes the careful way, which keeps it apart.
-    """
-    fields = [(f"f{n}", _python_type(c), *(() if not c.nullable else (None,))) for n, c in enumerate(columns)]
-    renamed = {f"f{n}": c.name for n, c in enumerate(columns)}
-    return msgspec.defstruct(
-        name, fields, rename=renamed, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True
-    )
-
-
-def _python_type(column: Column) -> Any:
-    """Gives the type of what the column stores, and of other forms of it that a look at the value tells apart."""
-    others = (_PYTHON[other.kind] for other in column.others if other.kind in ("string", "long", "boolean"))
-    return Union[_stored_type(column), *others]
-
-
-def _stored_type(column: Column) -> Any:
-    if column.kind == "map":
-        pair = [("name", str), ("value", str | None)]
-        rename = dict(zip(("name", "value"), column.wire, strict=True))
-        return list[msgspec.defstruct("Pair", pair, rename=rename, forbid_unknown_fields=True, gc=False)]  # type: ignore[misc]
-    if column.kind == "list":
-        item = _PYTHON[column.item]
-        return list[item | None] if column.item_nullable else list[item]  # type: ignore[valid-type]
-    if column.kind in ("record", "records"):
-        record = _struct(column.name, column.fields)
-        return record if column.kind == "record" else list[record]  # type: ignore[valid-type]
-    return _PYTHON[column.kind]
-
-
-def _fast_batch(table: Table, rows: Sequence[Any], raws: Sequence[RawRecord]) -> tuple[pa.RecordBatch | None, set[int]]:
-    """Builds the columns, or gives no batch and the rows that need the careful way."""
-    columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-    built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]
-    odd = {row for b in built for row in b.unfit}
-    if not odd and "" in columns[0]:
-        odd = {row for row, value in enumerate(columns[0]) if value == ""}
-    if not odd and sum(b.members for b in built) != sum(count_members(b",".join(some)) for some in _blocks(raws)):
-        odd = {n for n, row in enumerate(rows) if _has_dropped(raws[n], row)} or set(range(len(rows)))
-    if odd:
-        return None, odd
-    extras: dict[int, dict[str, str]] = defaultdict(dict)
-    for column, one in zip(table.members, built, strict=True):
-        for row, text in one.exact.items():
-            extras[row][_quoted(column.name)] = text.decode()
-    return _batch(table, built, extras, len(rows)), odd
-
-
-def _has_dropped(raw: RawRecord, row: Any) -> bool:
-    """Tells whether the text of a record has members that its decoded row has not."""
-    return count_members(bytes(raw)) != count_members(msgspec.json.encode(row))
-
-
-def _blocks(raws: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
-    """Yields records in blocks that stay in the processor's cache while their text is looked at."""
-    return (raws[n : n + _BLOCK] for n in range(0, len(raws), _BLOCK))
-
-
 def _quoted(name: str) -> str:
     return msgspec.json.encode(name).decode()
 
 
-def _decode_carefully(table: Table, positions: np.ndarray, raws: Sequence[bytes], decoded: Decoded) -> None:
-    rows: list[CarefulRow] = []
-    kept: list[int] = []
-    for position, raw in zip(positions.tolist(), raws, strict=True):
+def _decode_odd(raws: Mapping[int, bytes], decoded: Decoded) -> None:
+    """Decodes records by their positions, member by member."""
+    found: defaultdict[str, dict[int, CarefulRow]] = defaultdict(dict)
+    for position, raw in raws.items():
+        name = table_for(_record_type(raw))
         try:
-            rows.append(fit_record(table, raw))
-            kept.append(position)
+            found[name][position] = fit_record(tables()[name], raw)
         except BrokenRecordError as error:
             decoded.rejects.append(Reject(position, error.reason, raw))
-    alike = Counter(decoded.copies.values())
-    for position, row in zip(kept, rows, strict=True):
-        for path, kind in row.drift:
-            decoded.drift[Drift(table.name, path, kind)] += 1 + alike[position]
-    if rows:
-        columns = zip(*(r.values for r in rows), strict=True)
-        built = [build(c, v) for c, v in zip(table.members, columns, strict=True)]
-        extras = {n: r.extra for n, r in enumerate(rows) if r.extra}
-        decoded.batches.append(Batch(table.name, _batch(table, built, extras, len(rows)), np.array(kept)))
+    for name, rows in found.items():
+        table = tables()[name]
+        columns = zip(*(r.values for r in rows.values()), strict=True)
+        arrays = [stored_array(c, v) for c, v in zip(table.members, columns, strict=True)]
+        extras = {n: r.extra for n, r in enumerate(rows.values()) if r.extra}
+        decoded.batches.append(Batch(name, _batch(table, arrays, extras, len(rows)), np.array(list(rows))))
+        _count(table, ((position, *misfit) for position, r in rows.items() for misfit in r.drift), decoded)
 
 
-def _batch(table: Table, built: Sequence[Built], extras: dict[int, dict[str, str]], length: int) -> pa.RecordBatch:
+def _batch(
+    table: Table, arrays: Sequence[pa.Array], extras: Mapping[int, Mapping[str, str]], length: int
+) -> pa.RecordBatch:
+    """Makes a batch of a table's columns; `extras` has texts of members by row and quoted name."""
     texts: list[str | None] = [None] * length
     for row, extra in extras.items():
         texts[row] = "{" + ",".join(f"{key}:{value}" for key, value in extra.items()) + "}"
-    arrays = [*(b.array for b in built), pa.array(texts, pa.string())]
-    return pa.RecordBatch.from_arrays(arrays, schema=member_schema(table.name))
+    return pa.RecordBatch.from_arrays([*arrays, pa.array(texts, pa.string())], schema=member_schema(table.name))
 
 
 @cache

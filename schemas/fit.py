@@ -1,9 +1,9 @@
-"""The careful way from one record to its row: member by member, for records that the compiled decoder refuses.
+"""From one record to its row, member by member, and from one value to its column: for what cannot be built by columns.
 
     raw record ── members ── fit each to its column ── row, `_extra`, drift
                                   └─ no object, no Id, no time: BrokenRecordError
 
-`fit` is also the definition of what a column accepts; the compiled decoder must agree with it.
+`fit` is also the definition of what a column accepts; columns built of text must agree with it.
 """
 
 import json
@@ -112,16 +112,24 @@ def members(text: str) -> Iterator[Member]:
         raise BrokenRecordError("nested_too_deeply") from error
 
 
-def _members(text: str) -> Iterator[Member]:
-    repeated: list[bool] = []
+def _decoder(repeated: list[str]) -> json.JSONDecoder:
+    """Makes a decoder that adds the names of objects in which one stands twice to `repeated`."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         unique = dict(found)
         if len(unique) != len(found):
-            repeated.append(True)
+            repeated.extend(unique)
         return unique
 
-    decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_int=_integer, parse_constant=_refuse_constant)
+    return json.JSONDecoder(object_pairs_hook=pairs, parse_int=_integer, parse_constant=_refuse_constant)
+
+
+_SCALARS = _decoder([])
+
+
+def _members(text: str) -> Iterator[Member]:
+    repeated: list[str] = []
+    decoder = _decoder(repeated)
     at = _skip(text, 0)
     if text[at] != "{":
         decoder.decode(text)
@@ -186,19 +194,38 @@ def _fit_members(table: Table, text: str) -> CarefulRow:
             row.extra.pop(seen[member.key], None)
         seen[member.key] = member.raw_key
         position = table.positions.get(member.key)
-        if position is None:
-            fitted = Fitted(None, False, ((member.key, json_type(member.value)),))
-        else:
-            fitted = fit(table.members[position], member.value, member.raw)
+        fitted = _fit_member(None if position is None else table.members[position], member)
+        if position is not None:
             values[position] = fitted.stored
-        if member.repeats and (position is None or table.members[position].kind != "json"):
-            row.drift.append((_clean(member.key), "repeated"))
-        row.drift += [(_clean(path), kind) for path, kind in fitted.misfits]
+        row.drift += fitted.misfits
         if not fitted.exact:
             row.extra[member.raw_key] = member.raw
     _require_key(table, values)
     row.values = tuple(values)
     return row
+
+
+def fit_text(column: Column | None, name: str, text: str) -> Fitted:
+    """Fits a member's value, given as JSON text, to its column; without one it is a misfit.
+
+    Raises:
+      RecursionError: It is nested too deeply.
+    """
+    repeated: list[str] = []
+    value = (_decoder(repeated) if text[0] in "{[" else _SCALARS).decode(text)
+    return _fit_member(column, Member(name, value, name, text, bool(repeated)))
+
+
+def _fit_member(column: Column | None, member: Member) -> Fitted:
+    if column is None:
+        fitted = Fitted(None, False, ((member.key, json_type(member.value)),))
+    else:
+        fitted = fit(column, member.value, member.raw)
+    repeated = member.repeats and (column is None or column.kind != "json")
+    if not fitted.misfits and not repeated:
+        return fitted
+    misfits = (*fitted.misfits, (member.key, "repeated")) if repeated else fitted.misfits
+    return Fitted(fitted.stored, fitted.exact and not repeated, tuple((_clean(path), kind) for path, kind in misfits))
 
 
 def _require_key(table: Table, values: list[Any]) -> None:

@@ -12,12 +12,12 @@ from lake.export import export
 from lake.query import run_query
 from lake.tenant import TenantLake
 from lake.verify import verify
-from schemas import columns, decode
+from schemas import build, columns, decode
 from schemas.model import table_of, tables
 from tests.lake_records import body, land, new_lake, record, storage_at
 
 TABLE = "exchange_mailbox"
-CACHES = (columns.arrow_type, decode.typed_decoder, decode.member_schema)
+CACHES = (columns.arrow_type, build.member_names, decode.member_schema)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def adopt(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     fields = [field if f["name"] == field["name"] else f for f in avro["fields"]]
     fields += [field] if field not in fields else []
     changed = {**tables(), TABLE: table_of(avro | {"fields": fields})}
-    readers = ("lake.query", "lake.export", "lake.drift", "lake.rows", "lake.repeats", "lake.stage", "schemas.decode")
+    readers = ("lake.query", "lake.export", "lake.drift", "lake.rows", "lake.repeats", "schemas.decode")
     for module in readers:
         monkeypatch.setattr(f"{module}.tables", lambda: changed)
     for cache in CACHES:

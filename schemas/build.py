@@ -1,0 +1,289 @@
+"""Arrow columns from the text of records, a whole column at a time.
+
+Each builder takes the spans of one column's values, which begin as its kind does, and gives a `Built`: the array, and
+the values of single rows whose exact text the array cannot give back.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import scan
+from schemas.columns import TIMESTAMP, arrow_type
+from schemas.fit import Fitted, fit_text, is_exact
+from schemas.model import Column
+from schemas.scan import Found, Names, Spans
+from schemas.times import format_wire, parse_wire, to_micros
+
+_NUMBER = b"-0123456789"
+_NULL = ord("n")
+_ANY = _NUMBER + b'"tfn{['
+_BEGINS = {
+    "string": b'"',
+    "long": _NUMBER,
+    "boolean": b"tf",
+    "double": _NUMBER,
+    "timestamp": b'"',
+    "json": b"{[",
+    "map": b"[",
+    "list": b"[",
+    "record": b"{",
+    "records": b"[",
+}
+_MAY_BEGIN = {kind: np.isin(np.arange(256), [0, *some]) for kind, some in _BEGINS.items()}
+_SAID = ("string", "timestamp")
+_EARLIEST = np.frombuffer(b"1000-00-00T00:00:00", np.uint8)
+_LATEST = np.frombuffer(b"9999-99-99T99:99:99", np.uint8)
+
+
+class Built(NamedTuple):
+    """A built column.
+
+    `exact` holds exact JSON texts by row where they are needed, `misfits` what the schema does not declare, as row,
+    path and JSON type. The values of `unfit` rows cannot be held by the column.
+    """
+
+    array: pa.Array
+    exact: dict[int, bytes] = {}  # noqa: RUF012 - never changed
+    misfits: Sequence[tuple[int, str, str]] = ()
+    unfit: Sequence[int] = ()
+
+
+@cache
+def member_names(columns: tuple[Column, ...]) -> Names:
+    """Prepares columns to be found by name; only what may be null may begin as another kind does."""
+    return scan.names_of([(c.name, _ANY if c.nullable else _BEGINS[c.kind]) for c in columns])
+
+
+@cache
+def _pair_names(wire: tuple[str, str]) -> Names:
+    name, content = wire
+    return scan.names_of([(name, _BEGINS["string"]), (content, _BEGINS["string"] + b"n")])
+
+
+def build_columns(columns: Sequence[Column], spans: Spans) -> list[Built]:
+    """Builds columns, a column of `spans` each; single values that do not fit theirs as `fit` says."""
+    built = _build_all(columns, spans)
+    for n, column in enumerate(columns):
+        if built[n].unfit:
+            built[n] = _fit_some(column, spans.columns([n]), built[n].unfit)
+    return built
+
+
+def _build_all(columns: Sequence[Column], spans: Spans) -> list[Built]:
+    """Builds columns, and names the rows whose values do not fit; their arrays are null."""
+    there = [bool(marks.any()) for marks in spans.marks]
+    texts = [n for n, c in enumerate(columns) if there[n] and c.kind in _SAID]
+    strings = spans.columns(texts)
+    said = dict(zip(texts, _string_arrays(strings, scan.strings(strings)), strict=True))
+    return [_build(c, spans.column(n), said.get(n)) if there[n] else _nothing(c, spans) for n, c in enumerate(columns)]
+
+
+def _nothing(column: Column, spans: Spans, unfit: Sequence[int] = ()) -> Built:
+    return Built(pa.nulls(spans.marks.shape[-1], arrow_type(column)), unfit=unfit)
+
+
+def _build(column: Column, spans: Spans, said: pa.StringArray | None) -> Built:
+    """Builds a column; `said` has what its strings say."""
+    if (others := ~_MAY_BEGIN[column.kind][spans.marks]).any():
+        rows = np.flatnonzero(others).tolist()
+        built = _build(column, spans.without(others), said)
+        return _nothing(column, spans, [*rows, *built.unfit])
+    if said is not None:
+        return Built(said) if column.kind == "string" else _build_timestamp(column, spans, said)
+    return _BUILD[column.kind](column, spans)
+
+
+def stored_array(column: Column, values: Sequence[Any]) -> pa.Array:
+    """Makes the array of what `fit` stores for a column."""
+    if not any(v is not None for v in values):
+        return pa.nulls(len(values), arrow_type(column))
+    if column.kind == "record":
+        values = [v if v is None else _by_name(column, v) for v in values]
+    elif column.kind == "records":
+        values = [v if v is None else [_by_name(column, one) for one in v] for v in values]
+    return pa.array(values, arrow_type(column))
+
+
+def _by_name(column: Column, values: Sequence[Any]) -> dict[str, Any]:
+    return {f.name: v for f, v in zip(column.fields, values, strict=True)}
+
+
+def _fit_some(column: Column, spans: Spans, unfit: Sequence[int]) -> Built:
+    """Builds a column, with the values of some rows as `fit` says."""
+    is_unfit = np.zeros(spans.marks.shape[-1], np.bool_)
+    is_unfit[unfit] = True
+    (built,) = _build_all([column], spans.without(is_unfit))
+    spans = spans.column(0)
+    nulls = np.flatnonzero(spans.marks == _NULL)
+    exact = built.exact | dict.fromkeys(nulls.tolist(), b"null")
+    is_unfit[nulls] = False
+    fitted: dict[int, Fitted] = {}
+    broken = []
+    for row in np.flatnonzero(is_unfit).tolist():
+        try:
+            fitted[row] = fit_text(column, column.name, spans.value(row).decode())
+        except RecursionError:
+            broken.append(row)
+    chosen = np.arange(len(is_unfit))
+    chosen[list(fitted)] = len(chosen) + np.arange(len(fitted))
+    stored = stored_array(column, [f.stored for f in fitted.values()])
+    return Built(
+        pa.concat_arrays([built.array, stored]).take(pa.array(chosen)),
+        exact | {row: spans.value(row) for row, f in fitted.items() if not f.exact},
+        [(row, *misfit) for row, f in fitted.items() for misfit in f.misfits],
+        broken,
+    )
+
+
+def _unfit(column: Column, spans: Spans, rows: np.ndarray) -> Built:
+    return _nothing(column, spans, np.unique(rows).tolist())
+
+
+def _array(kind: pa.DataType, there: np.ndarray, *buffers: np.ndarray, children: Sequence[pa.Array] = ()) -> pa.Array:
+    """Makes an array of its buffers, with null for what is not there."""
+    nulls = len(there) - int(np.count_nonzero(there))
+    valid = pa.py_buffer(np.packbits(there, bitorder="little")) if nulls else None
+    held = [valid, *(pa.py_buffer(b) for b in buffers)]
+    return pa.Array.from_buffers(kind, len(there), held, nulls, children=children)
+
+
+def _string_arrays(spans: Spans, said: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[pa.StringArray]:
+    """Makes the arrays of columns of strings; what is no string is null."""
+    return [_array(pa.string(), there, *one) for there, one in zip(spans.marks == ord('"'), said, strict=True)]
+
+
+def _build_json(_column: Column, spans: Spans) -> Built:
+    return Built(_array(pa.string(), spans.there, *scan.texts(spans)))
+
+
+def _build_long(column: Column, spans: Spans) -> Built:
+    values, odd = scan.longs(spans)
+    return _unfit(column, spans, np.flatnonzero(odd)) if odd.any() else Built(_array(pa.int64(), spans.there, values))
+
+
+def _build_boolean(_column: Column, spans: Spans) -> Built:
+    return Built(_array(pa.bool_(), spans.there, np.packbits(spans.marks == ord("t"), bitorder="little")))
+
+
+def _build_double(column: Column, spans: Spans) -> Built:
+    texts = {row: spans.value(row).decode() for row in np.flatnonzero(spans.there).tolist()}
+    if odd := [row for row, text in texts.items() if not is_exact(float(text), text)]:
+        return _unfit(column, spans, np.array(odd))
+    numbers = np.zeros(len(spans.marks))
+    numbers[list(texts)] = list(map(float, texts.values()))
+    return Built(_array(pa.float64(), spans.there, numbers))
+
+
+def _build_timestamp(column: Column, spans: Spans, said: pa.StringArray) -> Built:
+    try:
+        return _times(column, spans, said, _odd_times(said))
+    except pa.ArrowInvalid:  # one is no day of the calendar
+        return _times(column, spans, said, np.flatnonzero(spans.there))
+
+
+def _odd_times(said: pa.StringArray) -> np.ndarray:
+    """Names the rows whose times are not as the service writes them, from the year 1000 on."""
+    lengths = pc.fill_null(pc.binary_length(said), -1).to_numpy()
+    odd: np.ndarray = lengths >= 0
+    usual = np.flatnonzero(lengths == len(_EARLIEST))
+    grid = np.frombuffer(said.take(pa.array(usual)).buffers()[2] or b"", np.uint8).reshape(len(usual), len(_EARLIEST))
+    odd[usual] = ((grid < _EARLIEST) | (grid > _LATEST)).any(axis=1)
+    return np.flatnonzero(odd)
+
+
+def _times(column: Column, spans: Spans, said: pa.StringArray, rows: np.ndarray) -> Built:
+    """Builds a column of times; those in `rows` are read one by one and keep their texts where these are unusual."""
+    if not rows.size:
+        return Built(_usual_times(said))
+    texts = said.take(pa.array(rows)).to_pylist()
+    times = [parse_wire(t) for t in texts]
+    if unfit := [row for row, time in zip(rows, times, strict=True) if time is None]:
+        return _unfit(column, spans, np.array(unfit))
+    odd = pa.array(np.isin(np.arange(len(said)), rows))
+    read = pa.array([to_micros(t) for t in times if t], TIMESTAMP)
+    array = pc.replace_with_mask(_usual_times(pc.if_else(odd, None, said)), odd, read)
+    unusual = (text != format_wire(time) for text, time in zip(texts, times, strict=True) if time)
+    return Built(array, {row: spans.value(row) for row, is_so in zip(rows.tolist(), unusual, strict=True) if is_so})
+
+
+def _usual_times(said: pa.StringArray) -> pa.Array:
+    return said.cast(pa.timestamp("us")).cast(TIMESTAMP)
+
+
+def _build_map(column: Column, spans: Spans) -> Built:
+    bounds, pairs = scan.items(spans)
+    found = scan.members(pairs, _pair_names(column.wire))
+    odd = _is_odd(found) | ~found.values.there.all(axis=0)
+    said = scan.strings(found.values)
+    repeating = scan.repeating(bounds, said[0])  # a map holds a name once
+    repeating[_rows(bounds, np.flatnonzero(odd))] = True
+    if repeating.any():
+        return _unfit(column, spans, np.flatnonzero(repeating))
+    kind = arrow_type(column)
+    names, contents = _string_arrays(found.values, said)
+    entries = _array(pa.struct([kind.key_field, kind.item_field]), pairs.there, children=[names, contents])
+    return Built(_array(kind, spans.there, bounds, children=[entries]))
+
+
+def _is_odd(found: Found) -> np.ndarray:
+    """Marks objects that are none, or do not have exactly what they may."""
+    odd = found.odd.copy()
+    odd[found.rows] = True
+    return odd
+
+
+def _rows(bounds: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Tells which rows items belong to."""
+    found: np.ndarray = np.searchsorted(bounds, places, "right") - 1
+    return found
+
+
+def _build_list(column: Column, spans: Spans) -> Built:
+    bounds, found = scan.items(spans)
+    if column.item_nullable:
+        found = found.without(found.marks == _NULL)
+    (built,) = _build_all([Column("item", column.item, True)], Spans(found.text, *(a[None] for a in found[1:])))
+    return _lists(column, spans, bounds, built.array, [*built.unfit, *built.exact])
+
+
+def _build_records(column: Column, spans: Spans) -> Built:
+    bounds, found = scan.items(spans)
+    structs, unfit = _structs(column, found, arrow_type(column).value_type)
+    return _lists(column, spans, bounds, structs, unfit)
+
+
+def _lists(column: Column, spans: Spans, bounds: np.ndarray, items: pa.Array, unfit: Sequence[int]) -> Built:
+    if unfit:
+        return _unfit(column, spans, _rows(bounds, np.array(unfit)))
+    return Built(_array(arrow_type(column), spans.there, bounds, children=[items]))
+
+
+def _build_record(column: Column, spans: Spans) -> Built:
+    structs, unfit = _structs(column, spans, arrow_type(column))
+    return _unfit(column, spans, np.array(unfit)) if unfit else Built(structs)
+
+
+def _structs(column: Column, spans: Spans, kind: pa.StructType) -> tuple[pa.StructArray, list[int]]:
+    """Builds objects of scalars as structs; names those that a struct does not give back."""
+    found = scan.members(spans, member_names(column.fields))
+    built = _build_all(column.fields, found.values)
+    unfit = [row for b in built for row in (*b.exact, *b.unfit)]
+    structs = _array(kind, spans.there, children=[b.array for b in built])
+    return structs, [*unfit, *np.flatnonzero(_is_odd(found)).tolist()]
+
+
+_BUILD: dict[str, Callable[[Column, Spans], Built]] = {
+    "long": _build_long,
+    "boolean": _build_boolean,
+    "double": _build_double,
+    "json": _build_json,
+    "map": _build_map,
+    "list": _build_list,
+    "record": _build_record,
+    "records": _build_records,
+}

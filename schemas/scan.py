@@ -1,0 +1,161 @@
+"""Where the members and items of many JSON values stand in their text, and what strings and numbers say.
+
+Values are named by where they begin and end, so that a whole column is built without an object a value. Nothing here
+checks JSON: the text must be known to be valid, as `split.py` and msgspec tell.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas import loops
+
+
+class Spans(NamedTuple):
+    """Values in a text, of dtype uint8: where each begins and ends in it, of dtype int32.
+
+    `marks` has the first byte of each, 0 where there is no value. All have the same shape: a value a row, or columns of
+    these.
+    """
+
+    text: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    marks: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Marks the values that are there."""
+        found: np.ndarray = self.marks != 0
+        return found
+
+    def column(self, n: int) -> "Spans":
+        """Gives the values of one column."""
+        return Spans(self.text, self.starts[n], self.ends[n], self.marks[n])
+
+    def columns(self, some: Sequence[int]) -> "Spans":
+        """Gives some columns."""
+        return Spans(self.text, *(a.take(some, axis=0) for a in self[1:]))
+
+    def take(self, rows: np.ndarray) -> "Spans":
+        """Gives the values of some rows."""
+        return Spans(self.text, *(a.take(rows, axis=-1) for a in self[1:]))
+
+    def without(self, rows: np.ndarray) -> "Spans":
+        """Gives the values with none in the rows that are marked."""
+        return self._replace(marks=np.where(rows, np.uint8(0), self.marks))
+
+    def value(self, row: int) -> bytes:
+        """Gives the text of a value of a column."""
+        return self.text[self.starts[row] : self.ends[row]].tobytes()
+
+
+class Names(NamedTuple):
+    """Names of members: their text, where each begins in it, a table of them by hash, what values may begin with."""
+
+    text: np.ndarray
+    bounds: np.ndarray
+    slots: np.ndarray
+    begins: np.ndarray
+
+
+def names_of(begins: Sequence[tuple[str, bytes]]) -> Names:
+    """Prepares names, each with the bytes that its values may begin with, for `members`."""
+    encoded = [name.encode() for name, _ in begins]
+    text = np.frombuffer(b"".join(encoded), np.uint8)
+    bounds = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    slots = np.full(2 * loops.slots_for(len(encoded)), -1, np.int32)
+    allowed = np.zeros((len(encoded), 256), np.bool_)
+    for n, (_, some) in enumerate(begins):
+        allowed[n, list(some)] = True
+        slot = loops.hash_of(text, bounds[n], bounds[n + 1]) & (len(slots) - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (len(slots) - 1)
+        slots[slot] = n
+    return Names(text, bounds, slots, allowed)
+
+
+class Found(NamedTuple):
+    """What `members` finds.
+
+    `values` has a column for each name, `odd` marks the values that are no object, or have a named member twice or one
+    that begins with a byte that it may not begin with. `others` are the members that are not named, `rows` tells whose
+    they are, and `names` where their names stand, with quotes.
+    """
+
+    values: Spans
+    odd: np.ndarray
+    rows: np.ndarray
+    names: Spans
+    others: Spans
+
+
+def members(spans: Spans, names: Names) -> Found:
+    """Finds the members of values that are to be objects."""
+    values, odd, rows, keys, others = loops.members(*spans, *names, False)
+    return Found(Spans(spans.text, *values), odd, rows, Spans(spans.text, *keys), Spans(spans.text, *others))
+
+
+def first_members(spans: Spans, names: Names) -> tuple[Spans, np.ndarray]:
+    """Finds members as `members` does, but looks no further when it has found one of each name."""
+    values, odd, *_ = loops.members(*spans, *names, True)
+    return Spans(spans.text, *values), odd
+
+
+def copies(spans: Spans, keys: Spans) -> np.ndarray:
+    """Finds values that repeat another to the byte.
+
+    Returns:
+      The row of the first value with the same key where they are the same, else the value's own.
+    """
+    return loops.copies(*spans[:3], *keys[1:])
+
+
+def items(spans: Spans) -> tuple[np.ndarray, Spans]:
+    """Finds the items of arrays: where those of each end among the items of all, after a 0, and these."""
+    bounds, *found = loops.items(*spans)
+    return bounds, Spans(spans.text, *found)
+
+
+def strings(spans: Spans) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Gives what strings say, as UTF-8: of each column where each ends, after a 0, and all text. Others say nothing."""
+    bounds, said, first = loops.strings(*spans)
+    return [(bounds[n], said[first[n] : first[n] + bounds[n, -1]]) for n in range(len(bounds))]
+
+
+def texts(spans: Spans) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the text of values as it stands: where each ends, after a 0, and all of them."""
+    return loops.texts(*spans)
+
+
+def longs(spans: Spans) -> tuple[np.ndarray, np.ndarray]:
+    """Reads numbers as 64-bit integers, and marks those that are none: fractions, what is beyond 64 bits, and -0."""
+    return loops.longs(*spans)
+
+
+def repeating(bounds: np.ndarray, names: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Marks the lists of names, as `strings` gives them, that hold one twice or too many to compare each with each."""
+    return loops.repeating(bounds, *names)
+
+
+def ascii_only(spans: Spans) -> np.ndarray:
+    """Marks the values that have no byte beyond ASCII."""
+    return loops.ascii_only(*spans[:3])
+
+
+def compile_loops() -> None:
+    """Compiles all loops and keeps them, so that the first records need not wait for it."""
+    text = np.frombuffer(b'{"a":["1"]}', np.uint8)
+    start = np.zeros(1, np.int32)
+    record = Spans(text, start, start + len(text), text[start])
+    names = names_of([("a", b"[")])
+    first_members(record, names)
+    lists = members(record, names).values.column(0)
+    bounds, some = items(lists)
+    (said,) = strings(Spans(text, *(a[None] for a in some[1:])))
+    repeating(bounds, said)
+    copies(record, lists)
+    texts(lists)
+    longs(lists)
+    ascii_only(record)
