@@ -4,7 +4,7 @@ Each builder takes the spans of one column's values, which begin as its kind doe
 the values of single rows whose exact text the array cannot give back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from schemas.times import format_wire, parse_wire, to_micros
 
 _NUMBER = b"-0123456789"
 _NULL = ord("n")
-_ANY = _NUMBER + b'"tfn{['
+ANY = _NUMBER + b'"tfn{['
 _BEGINS = {
     "string": b'"',
     "long": _NUMBER,
@@ -44,7 +44,7 @@ class Built(NamedTuple):
     """A built column.
 
     `exact` holds exact JSON texts by row where they are needed, `misfits` what the schema does not declare, as row,
-    path and JSON type. The values of `unfit` rows cannot be held by the column.
+    path and JSON type. The values of `unfit` rows cannot be held by the column, where they are null.
     """
 
     array: pa.Array
@@ -56,7 +56,7 @@ class Built(NamedTuple):
 @cache
 def member_names(columns: tuple[Column, ...]) -> Names:
     """Prepares columns to be found by name; only what may be null may begin as another kind does."""
-    return scan.names_of([(c.name, _ANY if c.nullable else _BEGINS[c.kind]) for c in columns])
+    return scan.names_of([(c.name, ANY if c.nullable else _BEGINS[c.kind]) for c in columns])
 
 
 @cache
@@ -68,33 +68,32 @@ def _pair_names(wire: tuple[str, str]) -> Names:
 def build_columns(columns: Sequence[Column], spans: Spans) -> list[Built]:
     """Builds columns, a column of `spans` each; single values that do not fit theirs as `fit` says."""
     built = _build_all(columns, spans)
-    for n, column in enumerate(columns):
-        if built[n].unfit:
-            built[n] = _fit_some(column, spans.columns([n]), built[n].unfit)
-    return built
+    return [
+        _fit_rest(c, spans.column(n), one) if one.unfit else one
+        for n, (c, one) in enumerate(zip(columns, built, strict=True))
+    ]
 
 
 def _build_all(columns: Sequence[Column], spans: Spans) -> list[Built]:
-    """Builds columns, and names the rows whose values do not fit; their arrays are null."""
+    """Builds columns, and names the rows whose values do not fit."""
     there = [bool(marks.any()) for marks in spans.marks]
     texts = [n for n, c in enumerate(columns) if there[n] and c.kind in _SAID]
     strings = spans.columns(texts)
     said = dict(zip(texts, _string_arrays(strings, scan.strings(strings)), strict=True))
-    return [_build(c, spans.column(n), said.get(n)) if there[n] else _nothing(c, spans) for n, c in enumerate(columns)]
+    rows = spans.marks.shape[1]
+    return [
+        _build(c, spans.column(n), said.get(n)) if there[n] else Built(pa.nulls(rows, arrow_type(c)))
+        for n, c in enumerate(columns)
+    ]
 
 
-def _nothing(column: Column, spans: Spans, unfit: Sequence[int] = ()) -> Built:
-    return Built(pa.nulls(spans.marks.shape[-1], arrow_type(column)), unfit=unfit)
-
-
-def _build(column: Column, spans: Spans, said: pa.StringArray | None) -> Built:
+def _build(column: Column, spans: Spans, said: pa.StringArray | None = None) -> Built:
     """Builds a column; `said` has what its strings say."""
     if (others := ~_MAY_BEGIN[column.kind][spans.marks]).any():
-        rows = np.flatnonzero(others).tolist()
         built = _build(column, spans.without(others), said)
-        return _nothing(column, spans, [*rows, *built.unfit])
+        return built._replace(unfit=[*np.flatnonzero(others).tolist(), *built.unfit])
     if said is not None:
-        return Built(said) if column.kind == "string" else _build_timestamp(column, spans, said)
+        return Built(said) if column.kind == "string" else _build_timestamp(spans, said)
     return _BUILD[column.kind](column, spans)
 
 
@@ -113,35 +112,42 @@ def _by_name(column: Column, values: Sequence[Any]) -> dict[str, Any]:
     return {f.name: v for f, v in zip(column.fields, values, strict=True)}
 
 
-def _fit_some(column: Column, spans: Spans, unfit: Sequence[int]) -> Built:
-    """Builds a column, with the values of some rows as `fit` says."""
-    is_unfit = np.zeros(spans.marks.shape[-1], np.bool_)
-    is_unfit[unfit] = True
-    (built,) = _build_all([column], spans.without(is_unfit))
-    spans = spans.column(0)
-    nulls = np.flatnonzero(spans.marks == _NULL)
-    exact = built.exact | dict.fromkeys(nulls.tolist(), b"null")
-    is_unfit[nulls] = False
+def _fit_rest(column: Column, spans: Spans, built: Built) -> Built:
+    """Puts the values that do not fit into a column as `fit` says."""
+    exact = dict(built.exact)
     fitted: dict[int, Fitted] = {}
     broken = []
-    for row in np.flatnonzero(is_unfit).tolist():
+    for row in built.unfit:
+        if spans.marks[row] == _NULL:
+            exact[row] = b"null"
+            continue
+        text = spans.value(row)
         try:
-            fitted[row] = fit_text(column, column.name, spans.value(row).decode())
+            fitted[row] = fit_text(column, column.name, text.decode())
         except RecursionError:
             broken.append(row)
-    chosen = np.arange(len(is_unfit))
-    chosen[list(fitted)] = len(chosen) + np.arange(len(fitted))
+            continue
+        if not fitted[row].exact:
+            exact[row] = text
+    misfits = [(row, *misfit) for row, f in fitted.items() for misfit in f.misfits]
+    return Built(_with_stored(column, built.array, fitted), exact, misfits, broken)
+
+
+def _with_stored(column: Column, array: pa.Array, fitted: Mapping[int, Fitted]) -> pa.Array:
+    if not fitted:
+        return array
     stored = stored_array(column, [f.stored for f in fitted.values()])
-    return Built(
-        pa.concat_arrays([built.array, stored]).take(pa.array(chosen)),
-        exact | {row: spans.value(row) for row, f in fitted.items() if not f.exact},
-        [(row, *misfit) for row, f in fitted.items() for misfit in f.misfits],
-        broken,
-    )
+    chosen = np.arange(len(array))
+    chosen[list(fitted)] = len(array) + np.arange(len(fitted))
+    return pa.concat_arrays([array, stored]).take(pa.array(chosen))
 
 
-def _unfit(column: Column, spans: Spans, rows: np.ndarray) -> Built:
-    return _nothing(column, spans, np.unique(rows).tolist())
+def _without(column: Column, spans: Spans, rows: Sequence[int] | np.ndarray) -> Built:
+    """Builds a column without the values of some rows, which do not fit."""
+    unfit = np.zeros(len(spans.marks), np.bool_)
+    unfit[rows] = True
+    built = _build(column, spans.without(unfit))
+    return built._replace(unfit=[*np.flatnonzero(unfit).tolist(), *built.unfit])
 
 
 def _array(kind: pa.DataType, there: np.ndarray, *buffers: np.ndarray, children: Sequence[pa.Array] = ()) -> pa.Array:
@@ -161,29 +167,30 @@ def _build_json(_column: Column, spans: Spans) -> Built:
     return Built(_array(pa.string(), spans.there, *scan.texts(spans)))
 
 
-def _build_long(column: Column, spans: Spans) -> Built:
+def _build_long(_column: Column, spans: Spans) -> Built:
     values, odd = scan.longs(spans)
-    return _unfit(column, spans, np.flatnonzero(odd)) if odd.any() else Built(_array(pa.int64(), spans.there, values))
+    return Built(_array(pa.int64(), spans.there & ~odd, values), unfit=np.flatnonzero(odd).tolist())
 
 
 def _build_boolean(_column: Column, spans: Spans) -> Built:
     return Built(_array(pa.bool_(), spans.there, np.packbits(spans.marks == ord("t"), bitorder="little")))
 
 
-def _build_double(column: Column, spans: Spans) -> Built:
+def _build_double(_column: Column, spans: Spans) -> Built:
     texts = {row: spans.value(row).decode() for row in np.flatnonzero(spans.there).tolist()}
-    if odd := [row for row, text in texts.items() if not is_exact(float(text), text)]:
-        return _unfit(column, spans, np.array(odd))
-    numbers = np.zeros(len(spans.marks))
-    numbers[list(texts)] = list(map(float, texts.values()))
-    return Built(_array(pa.float64(), spans.there, numbers))
+    numbers = {row: float(text) for row, text in texts.items() if is_exact(float(text), text)}
+    values = np.zeros(len(spans.marks))
+    values[list(numbers)] = list(numbers.values())
+    fits = np.zeros(len(spans.marks), np.bool_)
+    fits[list(numbers)] = True
+    return Built(_array(pa.float64(), fits, values), unfit=[row for row in texts if row not in numbers])
 
 
-def _build_timestamp(column: Column, spans: Spans, said: pa.StringArray) -> Built:
+def _build_timestamp(spans: Spans, said: pa.StringArray) -> Built:
     try:
-        return _times(column, spans, said, _odd_times(said))
+        return _times(spans, said, _odd_times(said))
     except pa.ArrowInvalid:  # one is no day of the calendar
-        return _times(column, spans, said, np.flatnonzero(spans.there))
+        return _times(spans, said, np.flatnonzero(spans.there))
 
 
 def _odd_times(said: pa.StringArray) -> np.ndarray:
@@ -196,19 +203,17 @@ def _odd_times(said: pa.StringArray) -> np.ndarray:
     return np.flatnonzero(odd)
 
 
-def _times(column: Column, spans: Spans, said: pa.StringArray, rows: np.ndarray) -> Built:
+def _times(spans: Spans, said: pa.StringArray, rows: np.ndarray) -> Built:
     """Builds a column of times; those in `rows` are read one by one and keep their texts where these are unusual."""
     if not rows.size:
         return Built(_usual_times(said))
-    texts = said.take(pa.array(rows)).to_pylist()
-    times = [parse_wire(t) for t in texts]
-    if unfit := [row for row, time in zip(rows, times, strict=True) if time is None]:
-        return _unfit(column, spans, np.array(unfit))
+    texts = dict(zip(rows.tolist(), said.take(pa.array(rows)).to_pylist(), strict=True))
+    times = {row: parse_wire(text) for row, text in texts.items()}
     odd = pa.array(np.isin(np.arange(len(said)), rows))
-    read = pa.array([to_micros(t) for t in times if t], TIMESTAMP)
+    read = pa.array([t and to_micros(t) for t in times.values()], TIMESTAMP)
     array = pc.replace_with_mask(_usual_times(pc.if_else(odd, None, said)), odd, read)
-    unusual = (text != format_wire(time) for text, time in zip(texts, times, strict=True) if time)
-    return Built(array, {row: spans.value(row) for row, is_so in zip(rows.tolist(), unusual, strict=True) if is_so})
+    exact = {row: spans.value(row) for row, t in times.items() if t and texts[row] != format_wire(t)}
+    return Built(array, exact, unfit=[row for row, t in times.items() if t is None])
 
 
 def _usual_times(said: pa.StringArray) -> pa.Array:
@@ -223,7 +228,7 @@ def _build_map(column: Column, spans: Spans) -> Built:
     repeating = scan.repeating(bounds, said[0])  # a map holds a name once
     repeating[_rows(bounds, np.flatnonzero(odd))] = True
     if repeating.any():
-        return _unfit(column, spans, np.flatnonzero(repeating))
+        return _without(column, spans, repeating)
     kind = arrow_type(column)
     names, contents = _string_arrays(found.values, said)
     entries = _array(pa.struct([kind.key_field, kind.item_field]), pairs.there, children=[names, contents])
@@ -247,7 +252,7 @@ def _build_list(column: Column, spans: Spans) -> Built:
     bounds, found = scan.items(spans)
     if column.item_nullable:
         found = found.without(found.marks == _NULL)
-    (built,) = _build_all([Column("item", column.item, True)], Spans(found.text, *(a[None] for a in found[1:])))
+    (built,) = _build_all([Column("item", column.item, True)], found.as_columns())
     return _lists(column, spans, bounds, built.array, [*built.unfit, *built.exact])
 
 
@@ -259,13 +264,13 @@ def _build_records(column: Column, spans: Spans) -> Built:
 
 def _lists(column: Column, spans: Spans, bounds: np.ndarray, items: pa.Array, unfit: Sequence[int]) -> Built:
     if unfit:
-        return _unfit(column, spans, _rows(bounds, np.array(unfit)))
+        return _without(column, spans, _rows(bounds, np.array(unfit)))
     return Built(_array(arrow_type(column), spans.there, bounds, children=[items]))
 
 
 def _build_record(column: Column, spans: Spans) -> Built:
     structs, unfit = _structs(column, spans, arrow_type(column))
-    return _unfit(column, spans, np.array(unfit)) if unfit else Built(structs)
+    return _without(column, spans, unfit) if unfit else Built(structs)
 
 
 def _structs(column: Column, spans: Spans, kind: pa.StructType) -> tuple[pa.StructArray, list[int]]:

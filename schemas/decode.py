@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import scan
-from schemas.build import build_columns, member_names, stored_array
+from schemas.build import ANY, build_columns, member_names, stored_array
 from schemas.columns import arrow_type
 from schemas.contract import record_types
 from schemas.fit import BrokenRecordError, CarefulRow, fit_record, fit_text, members
@@ -30,8 +30,7 @@ RawRecord = msgspec.Raw | bytes
 
 _BOM = b"\xef\xbb\xbf"
 _EMPTY = b"{}"
-_NO_TYPE = -1
-_KEYS = scan.names_of([("RecordType", b"-0123456789"), ("Id", b'"')])
+_KEYS = scan.names_of([("RecordType", ANY), ("Id", b'"')])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -78,13 +77,8 @@ class Decoded:
     drift: Counter[Drift] = field(default_factory=Counter)
 
 
-class _Peek(msgspec.Struct, gc=False):
-    RecordType: Any = None
-
-
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_RECORD = msgspec.json.Decoder(msgspec.Raw)
-_PEEK = msgspec.json.Decoder(_Peek)
 
 
 def split_blob(data: bytes) -> Sequence[RawRecord]:
@@ -122,14 +116,12 @@ def raw_record(piece: bytes) -> RawRecord:
 
 def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
-    records = _joined(raws)
+    records = scan.joined([_EMPTY if isinstance(raw, bytes) else raw for raw in raws])  # what is broken may not be read
     keys, odd = scan.first_members(records, _KEYS)
-    types, no_long = scan.longs(keys.column(0))
-    types[~keys.there[0]] = _NO_TYPE
     decoded = Decoded(scan.copies(records, keys.column(1)))
     own = decoded.firsts == np.arange(len(raws))
-    odd = own & (odd | no_long | ~_is_utf8(records))
-    for name, positions in _by_table(types, own & ~odd).items():
+    odd = own & (odd | ~_is_utf8(records))
+    for name, positions in _by_table(keys.column(0), own & ~odd).items():
         odd[_decode_table(tables()[name], positions, records.take(positions), decoded)] = True
     _decode_odd({n: bytes(raws[n]) for n in np.flatnonzero(odd).tolist()}, decoded)
     for reject in list(decoded.rejects):
@@ -140,20 +132,25 @@ def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     return decoded
 
 
-def _by_table(types: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _by_table(types: Spans, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Tells the positions of each table's records among the marked ones, by their types."""
     found: defaultdict[str, list[np.ndarray]] = defaultdict(list)
-    for number in np.unique(types[rows]).tolist():
-        found[table_for(number)].append(np.flatnonzero(rows & (types == number)))
+    numbers, no_long = scan.longs(types)
+    no_long |= ~types.there
+    for number in np.unique(numbers[rows & ~no_long]).tolist():
+        found[table_for(number)].append(np.flatnonzero(rows & ~no_long & (numbers == number)))
+    for row in np.flatnonzero(rows & no_long).tolist():
+        is_text = types.marks[row] == ord('"')
+        found[table_for(msgspec.json.decode(types.value(row)) if is_text else None)].append(np.array([row]))
     return {name: np.sort(np.concatenate(some)) for name, some in found.items()}
 
 
 def _decode_table(table: Table, positions: np.ndarray, records: Spans, decoded: Decoded) -> np.ndarray:
     """Decodes the records of one table by columns; gives the positions of those that cannot be."""
     found = scan.members(records, member_names(table.members))
-    extras, misfits, repeating = _others(found)
+    extras, misfits, unfit = _others(found)
     odd = found.odd | ~_has_keys(table, found.values)
-    odd[repeating] = True
+    odd[unfit] = True
     built = build_columns(table.members, found.values.without(odd))
     for column, one in zip(table.members, built, strict=True):
         odd[list(one.unfit)] = True
@@ -178,19 +175,19 @@ def _others(found: Found) -> tuple[dict[int, dict[str, str]], list[tuple[int, st
     """
     extras: defaultdict[int, dict[str, str]] = defaultdict(dict)
     misfits: list[tuple[int, str, str]] = []
-    repeating = []
+    unfit = []
     for n, row in enumerate(found.rows.tolist()):
         key, text = found.names.value(n).decode(), found.others.value(n).decode()
         try:
             fitted = fit_text(None, key[1:-1], text)
         except RecursionError:
-            repeating.append(row)
+            unfit.append(row)
             continue
         if "\\" in key or key in extras[row]:
-            repeating.append(row)
+            unfit.append(row)
         extras[row][key] = text
         misfits += ((row, *misfit) for misfit in fitted.misfits)
-    return extras, misfits, repeating
+    return extras, misfits, unfit
 
 
 def _count(table: Table, misfits: Iterable[tuple[int, str, str]], decoded: Decoded) -> None:
@@ -198,16 +195,6 @@ def _count(table: Table, misfits: Iterable[tuple[int, str, str]], decoded: Decod
     alike = np.bincount(decoded.firsts)
     for position, path, kind in misfits:
         decoded.drift[Drift(table.name, path, kind)] += int(alike[position])
-
-
-def _joined(raws: Sequence[RawRecord]) -> Spans:
-    """Joins records to one text, with an empty one for each that is broken."""
-    whole = [_EMPTY if type(raw) is bytes else raw for raw in raws] if bytes in set(map(type, raws)) else raws
-    text = np.frombuffer(b"\n".join(whole), np.uint8)
-    sizes = np.fromiter(map(len, map(memoryview, whole)), np.int32, len(whole))  # type: ignore[arg-type]
-    ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
-    starts = ends - sizes
-    return Spans(text, starts, ends, text[starts])
 
 
 def _has_keys(table: Table, found: Spans) -> np.ndarray:
@@ -231,10 +218,6 @@ def _is_utf8(records: Spans) -> np.ndarray:
 
 def _record_type(raw: bytes) -> Any:
     """Reads a record's type, the last where it has several."""
-    try:
-        return _PEEK.decode(raw).RecordType
-    except _REFUSALS:
-        pass
     try:
         return {m.key: m.value for m in members(raw.decode("utf-8", "replace"))}.get("RecordType")
     except BrokenRecordError:

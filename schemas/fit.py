@@ -112,13 +112,13 @@ def members(text: str) -> Iterator[Member]:
         raise BrokenRecordError("nested_too_deeply") from error
 
 
-def _decoder(repeated: list[str]) -> json.JSONDecoder:
-    """Makes a decoder that adds the names of objects in which one stands twice to `repeated`."""
+def _decoder(repeated: list[bool]) -> json.JSONDecoder:
+    """Makes a decoder that adds to `repeated` for each object in which a name stands twice."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         unique = dict(found)
         if len(unique) != len(found):
-            repeated.extend(unique)
+            repeated.append(True)
         return unique
 
     return json.JSONDecoder(object_pairs_hook=pairs, parse_int=_integer, parse_constant=_refuse_constant)
@@ -128,7 +128,7 @@ _SCALARS = _decoder([])
 
 
 def _members(text: str) -> Iterator[Member]:
-    repeated: list[str] = []
+    repeated: list[bool] = []
     decoder = _decoder(repeated)
     at = _skip(text, 0)
     if text[at] != "{":
@@ -211,7 +211,7 @@ def fit_text(column: Column | None, name: str, text: str) -> Fitted:
     Raises:
       RecursionError: It is nested too deeply.
     """
-    repeated: list[str] = []
+    repeated: list[bool] = []
     value = (_decoder(repeated) if text[0] in "{[" else _SCALARS).decode(text)
     return _fit_member(column, Member(name, value, name, text, bool(repeated)))
 

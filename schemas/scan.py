@@ -5,7 +5,7 @@ checks JSON: the text must be known to be valid, as `split.py` and msgspec tell.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Spans(NamedTuple):
         """Gives some columns."""
         return Spans(self.text, *(a.take(some, axis=0) for a in self[1:]))
 
+    def as_columns(self) -> "Spans":
+        """Gives the values of one column as columns, of which there is one."""
+        return Spans(self.text, *(a[None] for a in self[1:]))
+
     def take(self, rows: np.ndarray) -> "Spans":
         """Gives the values of some rows."""
         return Spans(self.text, *(a.take(rows, axis=-1) for a in self[1:]))
@@ -49,6 +53,15 @@ class Spans(NamedTuple):
     def value(self, row: int) -> bytes:
         """Gives the text of a value of a column."""
         return self.text[self.starts[row] : self.ends[row]].tobytes()
+
+
+def joined(values: Sequence[Any]) -> Spans:
+    """Joins values to one text."""
+    text = np.frombuffer(b"\n".join(values), np.uint8)
+    sizes = np.fromiter(map(len, map(memoryview, values)), np.int32, len(values))  # type: ignore[arg-type]
+    ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
+    starts = ends - sizes
+    return Spans(text, starts, ends, text[starts])
 
 
 class Names(NamedTuple):
@@ -146,14 +159,12 @@ def ascii_only(spans: Spans) -> np.ndarray:
 
 def compile_loops() -> None:
     """Compiles all loops and keeps them, so that the first records need not wait for it."""
-    text = np.frombuffer(b'{"a":["1"]}', np.uint8)
-    start = np.zeros(1, np.int32)
-    record = Spans(text, start, start + len(text), text[start])
+    record = joined([b'{"a":["1"]}'])
     names = names_of([("a", b"[")])
     first_members(record, names)
     lists = members(record, names).values.column(0)
     bounds, some = items(lists)
-    (said,) = strings(Spans(text, *(a[None] for a in some[1:])))
+    (said,) = strings(some.as_columns())
     repeating(bounds, said)
     copies(record, lists)
     texts(lists)

@@ -9,7 +9,6 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
@@ -20,7 +19,6 @@ from schemas.contract import record_types
 from schemas.decode import Drift, Reject, decode_records, split_blob
 from schemas.model import Column, tables
 from schemas.rebuild import rebuild
-from schemas.scan import Spans
 
 TIME = "2026-11-20T08:15:31"
 HUGE = 10**4000
@@ -63,17 +61,10 @@ def through_parquet(table: pa.Table) -> list[dict[str, Any]]:
 def built_of(column: Column, *values: bytes | None) -> Built:
     """Builds a column of JSON texts, None where a record does not have the member."""
     named = [b"{}" if v is None else b'{"' + column.name.encode() + b'":' + v + b"}" for v in values]
-    found = scan.members(_joined(named), member_names((column,)))
+    found = scan.members(scan.joined(named), member_names((column,)))
     assert not found.odd.any()
     (built,) = build_columns([column], found.values)
     return built
-
-
-def _joined(values: Sequence[bytes]) -> Spans:
-    ends = np.cumsum([len(v) for v in values], dtype=np.int32)
-    text = np.frombuffer(b"".join(values), np.uint8)
-    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
-    return Spans(text, starts, ends, text[starts])
 
 
 def loads(text: str | bytes) -> Any:

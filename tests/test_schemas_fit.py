@@ -279,6 +279,13 @@ def test_record_type_leads_to_the_table_also_as_text(value, table):
     assert decode(blob(record(RecordType=value))).rows[0][0] == table
 
 
+def test_record_type_of_another_kind_does_not_send_the_record_the_careful_way():
+    records = [record(RecordType=value, Id=str(value)) for value in ("1", "\u0661", 1.0, None, [1], {})]
+    with patch.object(decoding, "fit_record", side_effect=AssertionError):
+        seen = decode(blob(*records))
+    assert [seen.rows[n][0] for n in range(len(records))] == ["exchange_admin", *["generic"] * 5]
+
+
 def test_column_of_doubles_takes_every_number():
     table = table_of({"type": "record", "name": "t", "doc": "", "fields": [{"name": "x", "type": ["null", "double"]}]})
     (column,) = table.columns

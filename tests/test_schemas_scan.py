@@ -6,30 +6,17 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import scan
-from schemas.scan import Spans, names_of
+from schemas.scan import joined, names_of
 from tests.schema_records import anything, spellings
 
 ANY = b'-0123456789"tfn{['
 KEYS = ("a", "b", "ab", "Id", "é")
 whole_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 objects = st.dictionaries(st.sampled_from(KEYS) | whole_texts, anything, max_size=6)
-
-
-def spans_of(values: list[bytes]) -> Spans:
-    text = np.frombuffer(b" ".join(values), np.uint8)
-    sizes = np.array([len(v) for v in values], np.int32)
-    ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
-    starts = ends - sizes
-    return Spans(text, starts, ends, text[starts])
-
-
-def table(spans: Spans) -> Spans:
-    return Spans(spans.text, *(a[None] for a in spans[1:]))
 
 
 def spelled(value: Any, spell: Any) -> bytes:
@@ -40,7 +27,7 @@ def spelled(value: Any, spell: Any) -> bytes:
 @settings(deadline=None)
 @given(st.lists(objects, min_size=1, max_size=4), spellings)
 def test_members_are_those_that_json_reads(records, spell):
-    spans = spans_of([spelled(r, spell) for r in records])
+    spans = joined([spelled(r, spell) for r in records])
     found = scan.members(spans, names_of([(k, ANY) for k in KEYS]))
     others = [dict[str, Any]() for _ in records]
     for n, row in enumerate(found.rows):
@@ -56,7 +43,7 @@ def test_members_are_those_that_json_reads(records, spell):
 @settings(deadline=None)
 @given(st.lists(st.none() | st.lists(anything, max_size=5), min_size=1, max_size=4), spellings)
 def test_items_are_those_that_json_reads(arrays, spell):
-    spans = spans_of([spelled(a, spell) for a in arrays])
+    spans = joined([spelled(a, spell) for a in arrays])
     bounds, found = scan.items(spans.without(spans.marks != ord("[")))
     for row, array in enumerate(arrays):
         read = [json.loads(found.value(n)) for n in range(bounds[row], bounds[row + 1])]
@@ -66,8 +53,8 @@ def test_items_are_those_that_json_reads(arrays, spell):
 @settings(deadline=None)
 @given(st.lists(whole_texts | st.none() | st.integers(), min_size=1, max_size=5), st.booleans())
 def test_strings_say_what_json_reads(values, escaped):
-    spans = spans_of([json.dumps(v, ensure_ascii=escaped).encode() for v in values])
-    ((bounds, said),) = scan.strings(table(spans))
+    spans = joined([json.dumps(v, ensure_ascii=escaped).encode() for v in values])
+    ((bounds, said),) = scan.strings(spans.as_columns())
     for row, value in enumerate(values):
         text = said[bounds[row] : bounds[row + 1]].tobytes().decode()
         assert text == (value if isinstance(value, str) else "")
@@ -75,14 +62,14 @@ def test_strings_say_what_json_reads(values, escaped):
 
 def test_every_escape_is_read():
     text = rb'"\" \\ \/ \b \f \n \r \t \u0041 \u00e9 \u20AC \ud83d\uDE00"'
-    ((_, said),) = scan.strings(table(spans_of([text])))
+    ((_, said),) = scan.strings(joined([text]).as_columns())
     assert said.tobytes().decode() == json.loads(text)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-(2**65), 2**65) | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 0])))
 def test_numbers_are_read_up_to_64_bits(numbers):
-    values, odd = scan.longs(spans_of([str(n).encode() for n in [*numbers, 0]]))
+    values, odd = scan.longs(joined([str(n).encode() for n in [*numbers, 0]]))
     for number, value, is_odd in zip(numbers, values.tolist(), odd, strict=False):
         assert is_odd == (not -(2**63) <= number < 2**63)
         assert is_odd or value == number
@@ -91,7 +78,7 @@ def test_numbers_are_read_up_to_64_bits(numbers):
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=12))
 def test_copies_are_those_of_the_first_value_with_their_key(values):
-    spans = spans_of([json.dumps({"a": k, "b": v}).encode() for k, v in values])
+    spans = joined([json.dumps({"a": k, "b": v}).encode() for k, v in values])
     keys, _ = scan.first_members(spans, names_of([("a", b'"')]))
     firsts = [next(n for n, other in enumerate(values) if other[0] == value[0]) for value in values]
     expected = [f if values[f] == values[n] else n for n, f in enumerate(firsts)]
@@ -101,14 +88,14 @@ def test_copies_are_those_of_the_first_value_with_their_key(values):
 @settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "ab", "é", ""]), max_size=4), min_size=1, max_size=4))
 def test_lists_that_hold_a_name_twice_are_marked(lists):
-    bounds, found = scan.items(spans_of([json.dumps(some).encode() for some in lists]))
-    (said,) = scan.strings(table(found))
+    bounds, found = scan.items(joined([json.dumps(some).encode() for some in lists]))
+    (said,) = scan.strings(found.as_columns())
     assert scan.repeating(bounds, said).tolist() == [len(set(some)) < len(some) for some in lists]
 
 
 def test_a_list_of_very_many_names_is_marked_without_comparing_them():
-    bounds, found = scan.items(spans_of([json.dumps([str(n) for n in range(65)]).encode(), b'["a"]']))
-    (said,) = scan.strings(table(found))
+    bounds, found = scan.items(joined([json.dumps([str(n) for n in range(65)]).encode(), b'["a"]']))
+    (said,) = scan.strings(found.as_columns())
     assert scan.repeating(bounds, said).tolist() == [True, False]
 
 
@@ -150,7 +137,7 @@ def test_without_a_place_for_what_was_compiled_records_are_decoded_all_the_same(
 
 
 def test_what_is_no_object_is_odd_and_without_names_all_members_are_others():
-    spans = spans_of([b"5", b'{"a":1}', b"[1]", b'"x"', b"null", b"{}"])
+    spans = joined([b"5", b'{"a":1}', b"[1]", b'"x"', b"null", b"{}"])
     found = scan.members(spans, names_of([]))
     assert found.odd.tolist() == [True, False, True, True, True, False]
     assert (found.rows.tolist(), found.names.value(0), found.others.value(0)) == ([1], b'"a"', b"1")
