@@ -42,7 +42,8 @@ def test_sick_tenants_are_named_and_all_others_are_whole(tmp_path: Path, monkeyp
     with running(tenants=TENANTS, count=RECORDS, faults=script) as emu:
         env = all_tenants(emu, tmp_path, f'lake = "{lake}"', f'content_types = ["{GENERAL}"]')
         env[f"SECRET_{WRONG_SECRET}"] = "wrong"
-        done = auditlake_here("backfill", "--start", "-2d", "--json", env=env, cwd=tmp_path)
+        since = (emu.state.anchor - timedelta(days=2)).replace(minute=0, second=0, microsecond=0)  # hours are listed
+        done = auditlake_here("backfill", "--start", since.isoformat(), "--json", env=env, cwd=tmp_path)
     told = json.loads(done.stdout)
     assert done.returncode == 1, done.stderr
     sick = {WRONG_SECRET, THROTTLED, UNSUBSCRIBED}
@@ -50,7 +51,6 @@ def test_sick_tenants_are_named_and_all_others_are_whole(tmp_path: Path, monkeyp
     sql = "select tenant, content_id from ledger_blobs where status = 'landed'"
     landed = {(r["tenant"], r["content_id"]) for r in rows_here(lake, sql)}
     well = [t for number, t in enumerate(emu.tenants) if number not in sick]
-    since = emu.state.anchor - timedelta(days=2)
     assert landed == {(t.tenant_id, b.content_id) for t in well for b in t.blobs[GENERAL] if b.created >= since}
     assert auditlake_here("verify", "--lake", lake, env=environment(), cwd=tmp_path).returncode == 0
 
