@@ -1,7 +1,7 @@
 """The Ids of records that a tenant's lake already holds, read from its committed files as they are needed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -86,17 +86,19 @@ class CommittedIds:
             keys = keys_of(rows["Id"].combine_chunks())
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise LakeError(f"committed file {ref.key!r} in {self._storage.uri!r} has no Ids: restore it") from error
-        self._add(ref, keys)
+        self._add([(ref, keys)])
 
-    def _add(self, ref: FileRef, keys: np.ndarray) -> None:
-        self._ids.add(keys, len(self._files))
-        self._files.append(ref)
-
-    def add(self, state: State, staged: Iterable[tuple[FileRef, np.ndarray]]) -> None:
+    def add(self, state: State, staged: Sequence[tuple[FileRef, np.ndarray]]) -> None:
         """Adds the files of an entry that was just committed here, with their keys in place of a look at them."""
-        for ref, keys in staged:
-            self._add(ref, keys)
+        if staged:
+            self._add(staged)
         self._seen = len(state.added)
+
+    def _add(self, files: Sequence[tuple[FileRef, np.ndarray]]) -> None:
+        """Adds files of which no two hold the same key."""
+        numbers = np.arange(len(files)) + len(self._files)
+        self._ids.add(np.concatenate([k for _, k in files]), np.repeat(numbers, [len(k) for _, k in files]))
+        self._files += [ref for ref, _ in files]
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Tells of each key whether a committed row has it."""

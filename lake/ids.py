@@ -47,8 +47,18 @@ def _grid(ids: pa.StringArray) -> np.ndarray:
 def first_of_each(keys: np.ndarray) -> np.ndarray:
     """Marks the first row of each key: a boolean array of the same length."""
     first = np.zeros(len(keys), bool)
-    first[np.unique(keys, return_index=True)[1]] = True
+    first[_firsts(keys)] = True
     return first
+
+
+def _firsts(keys: np.ndarray) -> np.ndarray:
+    """Names the first row of each key, in the order of the keys."""
+    beginnings = _beginnings(keys)
+    order = np.argsort(beginnings, kind="stable")
+    again = np.flatnonzero(np.diff(beginnings[order]) == 0) + 1
+    if (keys[order[again]] != keys[order[again - 1]]).any():  # no more than their beginnings are the same
+        return np.unique(keys, return_index=True)[1]
+    return np.delete(order, again)
 
 
 class _Run(NamedTuple):
@@ -78,13 +88,14 @@ class IdSet:
 
     def add(self, keys: np.ndarray, owner: int | np.ndarray = 0) -> None:
         """Adds keys of one owner, or of an owner each; then no key may stand twice."""
-        added, first = np.unique(keys, return_index=True)
+        first = _firsts(keys)
+        added = keys[first]
         owners = np.broadcast_to(np.asarray(owner, np.uint32), len(keys))[first]
         while self._runs and len(self._runs[-1].keys) < 2 * len(added):
             older = self._runs.pop()
-            # The first of equal keys is kept.
-            added, first = np.unique(np.concatenate([added, older.keys]), return_index=True)
-            owners = np.concatenate([owners, older.owners])[first]
+            merged = np.concatenate([added, older.keys])
+            first = _firsts(merged)  # of equal keys the later one is kept
+            added, owners = merged[first], np.concatenate([owners, older.owners])[first]
         self._runs.append(_Run(added, _beginnings(added), owners))
 
     def holds(self, keys: np.ndarray) -> np.ndarray:

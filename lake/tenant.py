@@ -79,7 +79,7 @@ class TenantLake:
     def commit(
         self,
         make: Callable[[State], Landing | Rewrite | None],
-        keys: Callable[[], Iterable[tuple[FileRef, np.ndarray]]] | None = None,
+        keys: Callable[[], Sequence[tuple[FileRef, np.ndarray]]] | None = None,
     ) -> Landing | Rewrite | None:
         """Commits the entry that `make` gives for the newest state, and carries it out; None where it gives none.
 
