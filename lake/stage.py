@@ -23,13 +23,13 @@ from lake.entries import LANDED, BlobOutcome, DriftCount, FileRef
 from lake.ids import IdSet, first_of_each, keys_of
 from lake.rejected import RejectedRecord, write_rejected
 from lake.repeats import differing
-from lake.rows import cut_by_day, days_in, micros_of, with_content, write_parquet
+from lake.rows import cut_by_day, days_in, micros_of, taken, with_content, write_parquet
 from lake.tenant import CHANGES_AT_ONCE, TenantLake
 from schemas.decode import Drift, RawRecord, Reject, decode_records
 from schemas.feed import ContentBlob
 
-CHUNK_RECORDS = 8192
-CHUNK_BYTES = 16 * 1024 * 1024
+CHUNK_RECORDS = 32768
+CHUNK_BYTES = 48 * 1024 * 1024
 HELD_BYTES = 96 * 1024 * 1024
 CONFLICT = "conflict"
 
@@ -147,18 +147,17 @@ class Stage:
         owners = np.repeat(np.arange(len(lengths)), lengths) + len(self._blobs)
         self._blobs += waiting.blobs
         places = np.concatenate([np.arange(n) + s for n, s in zip(lengths, waiting.starts, strict=True)])
-        decoded = decode_records([r for p in waiting.pieces for r in p])
+        decoded = decode_records(list(chain.from_iterable(waiting.pieces)))
         self._drift += decoded.drift
         for reject in decoded.rejects:
             counts = self._blobs[owners[reject.position]]
             self._reject(counts, replace(reject, position=int(places[reject.position])))
         copies = np.flatnonzero(decoded.firsts != np.arange(len(owners)))
-        firsts = decoded.firsts[copies]
         for table, batch, own in decoded.batches:
-            here = np.isin(firsts, own)
-            at = np.concatenate([own, copies[here]])
-            rows = np.concatenate([np.arange(len(own)), np.searchsorted(own, firsts[here])])
-            self._keep(table, batch, rows, owners[at], places[at])
+            rows = np.full(len(owners), -1)
+            rows[own] = np.arange(len(own))
+            at = np.concatenate([own, copies[rows[decoded.firsts[copies]] >= 0]])
+            self._keep(table, batch, rows[decoded.firsts[at]], owners[at], places[at])
         if self._held_bytes > HELD_BYTES:
             self._put_parts()
 
@@ -225,7 +224,7 @@ class Stage:
         chosen = fresh[order]
         keys = np.concatenate([h.keys for h in held])[chosen]
         owners = np.concatenate([h.owners for h in held])[chosen]
-        rows = pa.Table.from_batches([h.rows for h in held]).take(chosen)
+        rows = taken(pa.Table.from_batches([h.rows for h in held]), chosen)
         rows = with_content(table, rows, owners, [c.blob for c in self._blobs])
         for day, some in cut_by_day(micros[order]):
             yield table, day, rows[some], keys[some]
@@ -291,7 +290,7 @@ class Stage:
                 self._compare_with_files(repeats.take(places))
         held = np.concatenate([places for _, places in files.values()]) if files else np.array([], int)
         rest = repeats.take(np.setdiff1d(np.arange(len(repeats.keys)), held))
-        for part in self._parts:
+        for part in self._parts if len(rest.keys) else ():
             if (places := np.flatnonzero(np.isin(rest.keys, part.keys))).size:
                 self._compare_with_file(rest.take(places), part.ref)
 

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas import scan
 from schemas.columns import TIMESTAMP, arrow_type
 from schemas.fit import Fitted, fit_text, is_exact
 from schemas.model import Column
 from schemas.scan import Found, Names, Spans
-from schemas.times import format_wire, parse_wire, to_micros
 
 _NUMBER = b"-0123456789"
 _NULL = ord("n")
@@ -35,9 +33,6 @@ _BEGINS = {
     "records": b"[",
 }
 _MAY_BEGIN = {kind: np.isin(np.arange(256), [0, *some]) for kind, some in _BEGINS.items()}
-_SAID = ("string", "timestamp")
-_EARLIEST = np.frombuffer(b"1000-00-00T00:00:00", np.uint8)
-_LATEST = np.frombuffer(b"9999-99-99T99:99:99", np.uint8)
 
 
 class Built(NamedTuple):
@@ -77,7 +72,7 @@ def build_columns(columns: Sequence[Column], spans: Spans) -> list[Built]:
 def _build_all(columns: Sequence[Column], spans: Spans) -> list[Built]:
     """Builds columns, and names the rows whose values do not fit."""
     there = [bool(marks.any()) for marks in spans.marks]
-    texts = [n for n, c in enumerate(columns) if there[n] and c.kind in _SAID]
+    texts = [n for n, c in enumerate(columns) if there[n] and c.kind == "string"]
     strings = spans.columns(texts)
     said = dict(zip(texts, _string_arrays(strings, scan.strings(strings)), strict=True))
     rows = spans.marks.shape[1]
@@ -92,9 +87,7 @@ def _build(column: Column, spans: Spans, said: pa.StringArray | None = None) -> 
     if (others := ~_MAY_BEGIN[column.kind][spans.marks]).any():
         built = _build(column, spans.without(others), said)
         return built._replace(unfit=[*np.flatnonzero(others).tolist(), *built.unfit])
-    if said is not None:
-        return Built(said) if column.kind == "string" else _build_timestamp(spans, said)
-    return _BUILD[column.kind](column, spans)
+    return Built(said) if said is not None else _BUILD[column.kind](column, spans)
 
 
 def stored_array(column: Column, values: Sequence[Any]) -> pa.Array:
@@ -186,38 +179,9 @@ def _build_double(_column: Column, spans: Spans) -> Built:
     return Built(_array(pa.float64(), fits, values), unfit=[row for row in texts if row not in numbers])
 
 
-def _build_timestamp(spans: Spans, said: pa.StringArray) -> Built:
-    try:
-        return _times(spans, said, _odd_times(said))
-    except pa.ArrowInvalid:  # one is no day of the calendar
-        return _times(spans, said, np.flatnonzero(spans.there))
-
-
-def _odd_times(said: pa.StringArray) -> np.ndarray:
-    """Names the rows whose times are not as the service writes them, from the year 1000 on."""
-    lengths = pc.fill_null(pc.binary_length(said), -1).to_numpy()
-    odd: np.ndarray = lengths >= 0
-    usual = np.flatnonzero(lengths == len(_EARLIEST))
-    grid = np.frombuffer(said.take(pa.array(usual)).buffers()[2] or b"", np.uint8).reshape(len(usual), len(_EARLIEST))
-    odd[usual] = ((grid < _EARLIEST) | (grid > _LATEST)).any(axis=1)
-    return np.flatnonzero(odd)
-
-
-def _times(spans: Spans, said: pa.StringArray, rows: np.ndarray) -> Built:
-    """Builds a column of times; those in `rows` are read one by one and keep their texts where these are unusual."""
-    if not rows.size:
-        return Built(_usual_times(said))
-    texts = dict(zip(rows.tolist(), said.take(pa.array(rows)).to_pylist(), strict=True))
-    times = {row: parse_wire(text) for row, text in texts.items()}
-    odd = pa.array(np.isin(np.arange(len(said)), rows))
-    read = pa.array([t and to_micros(t) for t in times.values()], TIMESTAMP)
-    array = pc.replace_with_mask(_usual_times(pc.if_else(odd, None, said)), odd, read)
-    exact = {row: spans.value(row) for row, t in times.items() if t and texts[row] != format_wire(t)}
-    return Built(array, exact, unfit=[row for row, t in times.items() if t is None])
-
-
-def _usual_times(said: pa.StringArray) -> pa.Array:
-    return said.cast(pa.timestamp("us")).cast(TIMESTAMP)
+def _build_timestamp(_column: Column, spans: Spans) -> Built:
+    micros, odd = scan.times(spans)
+    return Built(_array(TIMESTAMP, spans.there & ~odd, micros), unfit=np.flatnonzero(odd).tolist())
 
 
 def _build_map(column: Column, spans: Spans) -> Built:
@@ -286,6 +250,7 @@ _BUILD: dict[str, Callable[[Column, Spans], Built]] = {
     "long": _build_long,
     "boolean": _build_boolean,
     "double": _build_double,
+    "timestamp": _build_timestamp,
     "json": _build_json,
     "map": _build_map,
     "list": _build_list,

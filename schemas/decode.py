@@ -30,7 +30,7 @@ RawRecord = msgspec.Raw | bytes
 
 _BOM = b"\xef\xbb\xbf"
 _EMPTY = b"{}"
-_KEYS = scan.names_of([("RecordType", ANY), ("Id", b'"')])
+_KEYS = scan.names_of([("RecordType", ANY), ("Id", b'"'), ("CreationTime", b'"')])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -56,7 +56,11 @@ class Drift(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of one table: its members and `_extra` as `member_schema` orders them, and where each record stood."""
+    """Rows of one table: its members and `_extra` as `member_schema` orders them, and where each record stood.
+
+    The rows are in the order of their times, but for records that were read member by member, and those that repeat
+    the Id of an earlier one with another text, which come last.
+    """
 
     table: str
     rows: pa.RecordBatch
@@ -116,12 +120,18 @@ def raw_record(piece: bytes) -> RawRecord:
 
 def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
-    records = scan.joined([_EMPTY if isinstance(raw, bytes) else raw for raw in raws])  # what is broken may not be read
+    are_broken = bytes in set(map(type, raws))  # these may not be read
+    records = scan.joined([_EMPTY if isinstance(raw, bytes) else raw for raw in raws] if are_broken else raws)
     keys, odd = scan.first_members(records, _KEYS)
-    decoded = Decoded(scan.copies(records, keys.column(1)))
-    own = decoded.firsts == np.arange(len(raws))
+    types, ids, times = (keys.column(n) for n in range(3))
+    firsts, repeats = scan.copies(records, ids)
+    decoded = Decoded(firsts)
+    own = firsts == np.arange(len(raws))
     odd = own & (odd | ~_is_utf8(records))
-    for name, positions in _by_table(keys.column(0), own & ~odd).items():
+    usual = own & ~odd
+    order = np.lexsort((scan.times(times)[0], repeats))
+    for name, rows in _by_table(types.take(order), usual[order]).items():
+        positions = order[rows]
         odd[_decode_table(tables()[name], positions, records.take(positions), decoded)] = True
     _decode_odd({n: bytes(raws[n]) for n in np.flatnonzero(odd).tolist()}, decoded)
     for reject in list(decoded.rejects):
@@ -151,7 +161,7 @@ def _decode_table(table: Table, positions: np.ndarray, records: Spans, decoded: 
     extras, misfits, unfit = _others(found)
     odd = found.odd | ~_has_keys(table, found.values)
     odd[unfit] = True
-    built = build_columns(table.members, found.values.without(odd))
+    built = build_columns(table.members, found.values.without(odd) if odd.any() else found.values)
     for column, one in zip(table.members, built, strict=True):
         odd[list(one.unfit)] = True
         misfits += one.misfits
@@ -206,13 +216,16 @@ def _has_keys(table: Table, found: Spans) -> np.ndarray:
 
 def _is_utf8(records: Spans) -> np.ndarray:
     """Marks the records whose text is UTF-8."""
-    is_utf8 = scan.ascii_only(records)
-    for n in np.flatnonzero(~is_utf8).tolist():
-        try:
-            records.value(n).decode()
-        except UnicodeDecodeError:
-            continue
-        is_utf8[n] = True
+    is_utf8 = np.ones(len(records.starts), np.bool_)
+    whole = pa.py_buffer(np.array([0, len(records.text)], np.int32)), pa.py_buffer(records.text)
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, *whole]).validate(full=True)
+    except pa.ArrowInvalid:
+        for n in range(len(is_utf8)):
+            try:
+                records.value(n).decode()
+            except UnicodeDecodeError:
+                is_utf8[n] = False
     return is_utf8
 
 

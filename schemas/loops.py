@@ -22,6 +22,9 @@ _OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
 _BLANK = ord(" ")  # in valid JSON nothing else outside of strings is as low as blanks are
 _FIRST_LOW, _FIRST_HIGH = 0xDC00, 0xD800
 _LONG_DIGITS = 19
+_TIME = np.frombuffer(b"0000-00-00T00:00:00", np.uint8)
+_MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_DAYS_BEFORE = np.cumsum(_MONTH_DAYS) - _MONTH_DAYS - 719_163  # from 1970 on, of years counted from the first
 _LONG_MAX = np.uint64(2**63 - 1)
 _NAMES_COMPARED = 64
 _ESCAPED = np.arange(256, dtype=np.uint8)
@@ -71,18 +74,6 @@ def strings(
 
 
 @_compiled
-def ascii_only(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Marks the values that have no byte beyond ASCII."""
-    only = np.ones(len(starts), np.bool_)
-    for row in range(len(starts)):
-        seen = np.uint8(0)
-        for at in range(starts[row], ends[row]):
-            seen |= text[np.uintp(at)]
-        only[row] = seen < 0x80
-    return only
-
-
-@_compiled
 def texts(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gives the text of values as it stands, one after the other, and where each ends in it, after a 0."""
     bounds = np.zeros(len(starts) + 1, np.int32)
@@ -119,6 +110,44 @@ def longs(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, marks: np.ndar
             odd[row] |= value > _LONG_MAX
             values[row] = np.int64(value)
     return values, odd
+
+
+@_compiled
+def times(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reads times as microseconds since 1970, and marks the values that are not written as `_TIME` shows."""
+    values = np.zeros(len(starts), np.int64)
+    odd = marks != 0
+    for row in range(len(starts)):
+        at = starts[row] + 1
+        if not marks[row] or ends[row] - starts[row] != len(_TIME) + 2 or not _is_time(text, at):
+            continue
+        year, month, day = 100 * _two(text, at) + _two(text, at + 2), _two(text, at + 5), _two(text, at + 8)
+        hour, minute, second = _two(text, at + 11), _two(text, at + 14), _two(text, at + 17)
+        if not (year and 0 < month < 13 and hour < 24 and minute < 60 and second < 60):
+            continue
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        if not 0 < day <= _MONTH_DAYS[month] + (leap and month == 2):
+            continue
+        years = year - 1
+        days = 365 * years + years // 4 - years // 100 + years // 400 + _DAYS_BEFORE[month] + (leap and month > 2) + day
+        values[row] = 1_000_000 * (second + 60 * (minute + 60 * (hour + 24 * days)))
+        odd[row] = False
+    return values, odd
+
+
+@_compiled
+def _is_time(text: np.ndarray, at: int) -> bool:
+    for n in range(len(_TIME)):
+        mark, shown = text[np.uintp(at + n)], _TIME[n]
+        if mark != shown if shown != _ZERO else mark < _ZERO or mark > _NINE:
+            return False
+    return True
+
+
+@_compiled
+def _two(text: np.ndarray, at: int) -> int:
+    """Reads two digits."""
+    return 10 * int(text[np.uintp(at)] - _ZERO) + int(text[np.uintp(at + 1)] - _ZERO)
 
 
 @_compiled
@@ -202,9 +231,10 @@ def copies(
     key_starts: np.ndarray,
     key_ends: np.ndarray,
     marks: np.ndarray,
-) -> np.ndarray:
-    """Finds what repeats the first value with its key."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds what repeats the first value with its key, and what differs from it."""
     firsts = np.arange(len(starts))
+    differs = np.zeros(len(starts), np.bool_)
     slots = np.full(slots_for(len(starts)), -1, np.int32)
     for row in range(len(starts)):
         if marks[row]:
@@ -214,11 +244,13 @@ def copies(
                 if _same(text, key_starts[row], key_ends[row], text, key_starts[n], key_ends[n]):
                     if _same(text, starts[row], ends[row], text, starts[n], ends[n]):
                         firsts[row] = n
+                    else:
+                        differs[row] = True
                     break
                 slot = (slot + 1) & (len(slots) - 1)
             if slots[slot] < 0:
                 slots[slot] = row
-    return firsts
+    return firsts, differs
 
 
 @_compiled

@@ -38,7 +38,6 @@ def today(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             return datetime(2026, 11, 20, 8, 15, tzinfo=UTC) if text == ODD else parse_wire(text)
 
         monkeypatch.setattr("schemas.fit.parse_wire", read)
-        monkeypatch.setattr("schemas.build.parse_wire", read)
 
     return patch
 

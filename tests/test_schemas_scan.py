@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import scan
 from schemas.scan import joined, names_of
+from schemas.times import format_wire, parse_wire, to_micros
 from tests.schema_records import anything, spellings
 
 ANY = b'-0123456789"tfn{['
@@ -75,14 +76,34 @@ def test_numbers_are_read_up_to_64_bits(numbers):
         assert is_odd or value == number
 
 
+near_times = st.builds(
+    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}".format,
+    st.integers(0, 9999),
+    *(st.integers(0, top) for top in (13, 32, 25, 61, 61)),
+    st.sampled_from(["", "", "", "Z", ".5", "0"]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.datetimes().map(lambda t: t.isoformat(timespec="seconds")) | near_times | whole_texts, min_size=1))
+def test_times_are_those_that_are_read_one_by_one(texts):
+    micros, odd = scan.times(joined([json.dumps(t).encode() for t in texts]))
+    for text, value, is_odd in zip(texts, micros.tolist(), odd.tolist(), strict=True):
+        time = parse_wire(text)
+        assert is_odd == (time is None or format_wire(time) != text)
+        assert is_odd or value == to_micros(time)
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=12))
 def test_copies_are_those_of_the_first_value_with_their_key(values):
     spans = joined([json.dumps({"a": k, "b": v}).encode() for k, v in values])
     keys, _ = scan.first_members(spans, names_of([("a", b'"')]))
     firsts = [next(n for n, other in enumerate(values) if other[0] == value[0]) for value in values]
-    expected = [f if values[f] == values[n] else n for n, f in enumerate(firsts)]
-    assert scan.copies(spans, keys.column(0)).tolist() == expected
+    same = [values[first] == value for first, value in zip(firsts, values, strict=True)]
+    found, differs = scan.copies(spans, keys.column(0))
+    assert found.tolist() == [f if s else n for n, (f, s) in enumerate(zip(firsts, same, strict=True))]
+    assert differs.tolist() == [not is_same for is_same in same]
 
 
 @settings(deadline=None)

@@ -1,0 +1,48 @@
+"""Rows on their way to a file: chosen, in the order of their times, whichever way they came."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.rows import RUN_ROWS, taken
+from schemas.times import parse_wire
+from tests.lake_records import body, guid, land, new_lake, record, storage_at
+
+TIMES = [f"2026-11-20T08:{minute:02}:31" for minute in range(60)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3 * RUN_ROWS)), max_size=8))
+def test_runs_of_rows_are_those_that_were_chosen(runs: list[tuple[int, int]]) -> None:
+    rows = pa.table({"n": pa.array(range(4000)), "s": pa.array(map(str, range(4000)))})
+    chosen = np.concatenate([np.arange(length) + 10 * start for start, length in runs] or [np.array([], int)])
+    assert taken(rows, chosen).to_pydict() == rows.take(pa.array(chosen)).to_pydict()
+
+
+@pytest.mark.parametrize("chunk", [7, 100_000])
+@pytest.mark.parametrize("run_rows", [0, RUN_ROWS])
+def test_file_has_the_first_of_each_record_in_the_order_of_their_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, run_rows: int
+) -> None:
+    monkeypatch.setattr("lake.stage.CHUNK_RECORDS", chunk)
+    monkeypatch.setattr("lake.rows.RUN_ROWS", run_rows)
+    times = TIMES + [t.replace("T", " ") for t in TIMES[::7]] + [t + "Z" for t in TIMES[::9]]
+    Random(1).shuffle(times)
+    records = []
+    for n, time in enumerate(times):
+        records.append(record(n, CreationTime=time))
+        if n % 5 == 4:
+            records.append(record(n // 2, CreationTime=TIMES[n % 60], Operation="Other"))
+    entry = land(new_lake(storage_at(tmp_path)), {"a": body(records[:50]), "b": body(records[50:])})
+    assert entry is not None
+    assert sum(b.conflicts for b in entry.blobs) == len(times) // 5
+    key = min(f.key for f in entry.files)  # the other one has the conflicts
+    rows = pq.ParquetFile(tmp_path / "lake" / key).read().to_pylist()
+    assert [r["CreationTime"] for r in rows] == sorted(parse_wire(t) for t in times)
+    assert {r["Id"]: r["CreationTime"] for r in rows} == {guid(n): parse_wire(t) for n, t in enumerate(times)}
+    assert {r["Operation"] for r in rows} == {"Update"}
