@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ SMALL_ROWS = 2048  # in fewer, dictionaries and the bounds of a table's own colu
 RUN_ROWS = 128  # in shorter runs, on average, to copy rows costs less than many pieces of a table
 BLOOM_FILTERS = {"Id": 1, "UserId": 8, "ClientIP": 8, "ObjectId": 2}
 """Columns that are searched for one value, and how many rows of a group share one, at least."""
+_DISTINCT = frozenset({"Id", "CreationTime"})  # few rows share one: a dictionary takes time and saves nothing
 _DAY_MICROS = 86_400_000_000
 
 
@@ -35,10 +37,10 @@ def with_content(table: str, rows: pa.Table, owners: np.ndarray, blobs: Sequence
 
 def taken(rows: pa.Table, chosen: np.ndarray) -> pa.Table:
     """Takes rows; long runs of them as they stand, without a copy."""
-    runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
-    if len(runs) * RUN_ROWS > len(chosen):
+    bounds = [0, *(np.flatnonzero(np.diff(chosen) != 1) + 1).tolist(), len(chosen)]
+    if len(bounds) * RUN_ROWS > len(chosen):
         return rows.take(pa.array(chosen))
-    return pa.concat_tables([rows.slice(run[0], len(run)) for run in runs])
+    return pa.concat_tables([rows.slice(chosen[start], end - start) for start, end in pairwise(bounds)])
 
 
 def micros_of(batch: pa.RecordBatch) -> np.ndarray:
@@ -83,8 +85,17 @@ def parquet_form(schema: pa.Schema, rows: int) -> dict[str, Any]:
     filters = {name: {"ndv": max(held // share, 1), "fpp": 0.01} for name, share in BLOOM_FILTERS.items()}
     return {
         "compression": "zstd",
-        "use_dictionary": rows >= SMALL_ROWS,
+        "use_dictionary": [n for n in _leaves(schema) if n not in _DISTINCT] if rows >= SMALL_ROWS else False,
         "write_statistics": rows >= SMALL_ROWS or [c.name for c in common_columns() if c.name in names],
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("CreationTime"))],
         "bloom_filter_options": {name: sized for name, sized in filters.items() if name in names},
     }
+
+
+@cache
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Names the columns of a file by their paths, as pyarrow's writer wants them."""
+    sink = pa.BufferOutputStream()
+    pq.ParquetWriter(sink, schema).close()
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [columns.column(n).path for n in range(len(columns))]

@@ -290,7 +290,9 @@ class Stage:
                 self._compare_with_files(repeats.take(places))
         held = np.concatenate([places for _, places in files.values()]) if files else np.array([], int)
         rest = repeats.take(np.setdiff1d(np.arange(len(repeats.keys)), held))
-        for part in self._parts if len(rest.keys) else ():
+        if not len(rest.keys):
+            return
+        for part in self._parts:
             if (places := np.flatnonzero(np.isin(rest.keys, part.keys))).size:
                 self._compare_with_file(rest.take(places), part.ref)
 
