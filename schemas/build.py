@@ -109,6 +109,7 @@ def _fit_rest(column: Column, spans: Spans, built: Built) -> Built:
     """Puts the values that do not fit into a column as `fit` says."""
     exact = dict(built.exact)
     fitted: dict[int, Fitted] = {}
+    known: dict[bytes, Fitted] = {}
     broken = []
     for row in built.unfit:
         if spans.marks[row] == _NULL:
@@ -116,10 +117,11 @@ def _fit_rest(column: Column, spans: Spans, built: Built) -> Built:
             continue
         text = spans.value(row)
         try:
-            fitted[row] = fit_text(column, column.name, text.decode())
+            fitted[row] = known[text] if text in known else fit_text(column, column.name, text.decode())
         except RecursionError:
             broken.append(row)
             continue
+        known[text] = fitted[row]
         if not fitted[row].exact:
             exact[row] = text
     misfits = [(row, *misfit) for row, f in fitted.items() for misfit in f.misfits]
@@ -127,7 +129,7 @@ def _fit_rest(column: Column, spans: Spans, built: Built) -> Built:
 
 
 def _with_stored(column: Column, array: pa.Array, fitted: Mapping[int, Fitted]) -> pa.Array:
-    if not fitted:
+    if all(f.stored is None for f in fitted.values()):
         return array
     stored = stored_array(column, [f.stored for f in fitted.values()])
     chosen = np.arange(len(array))
