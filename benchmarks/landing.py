@@ -1,8 +1,6 @@
 """Landing: the same blobs to Parquet, by auditlake and by what one would write instead, on one core.
 
-Rounds are interleaved, so that what else the machine does hits all alike; the median of CPU seconds counts. Before each
-run as much memory is used and let go as a contender may need: the host of a virtual machine takes back what is free for
-seconds, and who asks for it first pays for it (a quarter of a short run's time).
+Rounds are interleaved, so that what else the machine does hits all alike; the median of CPU seconds counts.
 """
 
 import json
@@ -15,8 +13,6 @@ from shutil import rmtree
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks import blobs as blob_files
 from benchmarks import report
 from benchmarks.contenders import CONTENDERS, columns_of, modules_of
@@ -25,7 +21,6 @@ from benchmarks.correct import count_right, versions
 ROUNDS = 5
 SIZES = {"generated": 200_000, "samples": 100_000}
 SMALL = 3_000
-WARM_BYTES = 1_500_000_000
 
 
 def run(work: Path, *, small: bool = False) -> dict[str, Any]:
@@ -58,9 +53,7 @@ def measure(folder: Path, out: Path, names: Sequence[str], rounds: int) -> dict[
             if runs and "failed" in runs[0]:
                 continue
             rmtree(out, ignore_errors=True)
-            if rounds > 1:
-                np.ones(WARM_BYTES, np.uint8)
-            runs.append(_run(name, folder, out))
+            runs.append(_run(name, folder, out, *(["warm"] if rounds > 1 else [])))
             if name not in counted and name in names and "failed" not in runs[0]:
                 counted[name] = count_right(name, out, truth)
     rmtree(out, ignore_errors=True)
@@ -70,8 +63,8 @@ def measure(folder: Path, out: Path, names: Sequence[str], rounds: int) -> dict[
     return about | {"contenders": results}
 
 
-def _run(name: str, folder: Path, out: Path) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(folder), str(out)]
+def _run(name: str, folder: Path, out: Path, *more: str) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(folder), str(out), *more]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])  # noqa: S603
     if done.returncode:
         lines = done.stderr.strip().splitlines()
