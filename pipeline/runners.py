@@ -65,6 +65,7 @@ _FLINK_OPTIONS = (
 )
 _JOB_SERVERS = ("portable", "flink")
 _CANCEL_MS = 60_000
+_SIGNAL_S = 0.5
 _IN_PROCESS = ("fnapi", "prism")
 _ERROR_LINE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)*\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
@@ -208,7 +209,8 @@ def _run_in_threads(pipelines: Sequence[beam.Pipeline]) -> None:
 
     for p, end in zip(pipelines, ends, strict=True):
         Thread(target=run, args=(p, end), daemon=True).start()
-    wait(ends)
+    while wait(ends, timeout=_SIGNAL_S).not_done:
+        pass  # a signal that another thread was given wakes nobody here
     for end in ends:
         end.result()
 
