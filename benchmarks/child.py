@@ -31,7 +31,8 @@ def main(name: str, blobs: Path, out: Path, *, warm: bool = False) -> dict[str, 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     if name == "limit":
-        _use_memory(WARM_BYTES * warm)
+        if warm:
+            _use_memory()
         parse, encode = limit(blobs)
         return {"cpu_s": parse + encode, "parse_s": parse, "encode_s": encode}
     columns = json.loads((blobs / "columns").read_bytes())
@@ -40,7 +41,8 @@ def main(name: str, blobs: Path, out: Path, *, warm: bool = False) -> dict[str, 
     pa.array([None])  # at its first array pyarrow loads pandas where there is one: a fifth of a second
     prepare(name)
     out.mkdir(parents=True)
-    _use_memory(WARM_BYTES * warm)
+    if warm:
+        _use_memory()
     before = os.times()
     try:
         CONTENDERS[name](blobs, out, columns)
@@ -57,8 +59,8 @@ def main(name: str, blobs: Path, out: Path, *, warm: bool = False) -> dict[str, 
     }
 
 
-def _use_memory(size_bytes: int) -> None:
-    subprocess.run([sys.executable, "-ISc", f"b'x' * {size_bytes}"], check=True)  # noqa: S603
+def _use_memory() -> None:
+    subprocess.run([sys.executable, "-ISc", f"b'x' * {WARM_BYTES}"], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

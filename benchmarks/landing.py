@@ -53,7 +53,7 @@ def measure(folder: Path, out: Path, names: Sequence[str], rounds: int) -> dict[
             if runs and "failed" in runs[0]:
                 continue
             rmtree(out, ignore_errors=True)
-            runs.append(_run(name, folder, out, *(["warm"] if rounds > 1 else [])))
+            runs.append(_run(name, folder, out, warm=rounds > 1))
             if name not in counted and name in names and "failed" not in runs[0]:
                 counted[name] = count_right(name, out, truth)
     rmtree(out, ignore_errors=True)
@@ -63,8 +63,9 @@ def measure(folder: Path, out: Path, names: Sequence[str], rounds: int) -> dict[
     return about | {"contenders": results}
 
 
-def _run(name: str, folder: Path, out: Path, *more: str) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(folder), str(out), *more]
+def _run(name: str, folder: Path, out: Path, *, warm: bool) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(folder), str(out)]
+    command += ["warm"] if warm else []
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])  # noqa: S603
     if done.returncode:
         lines = done.stderr.strip().splitlines()

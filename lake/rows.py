@@ -37,10 +37,15 @@ def with_content(table: str, rows: pa.Table, owners: np.ndarray, blobs: Sequence
 
 def taken(rows: pa.Table, chosen: np.ndarray) -> pa.Table:
     """Takes rows; long runs of them as they stand, without a copy."""
-    bounds = [0, *(np.flatnonzero(np.diff(chosen) != 1) + 1).tolist(), len(chosen)]
-    if len(bounds) * RUN_ROWS > len(chosen):
+    runs = _runs(chosen, 1)
+    if len(runs) * RUN_ROWS > len(chosen):
         return rows.take(pa.array(chosen))
-    return pa.concat_tables([rows.slice(chosen[start], end - start) for start, end in pairwise(bounds)])
+    return pa.concat_tables([rows.slice(chosen[start], end - start) for start, end in runs])
+
+
+def _runs(values: np.ndarray, step: int) -> list[tuple[int, int]]:
+    """Cuts values where one is not `step` more than the one before it; gives where the pieces begin and end."""
+    return list(pairwise([0, *(np.flatnonzero(np.diff(values) != step) + 1).tolist(), len(values)]))
 
 
 def micros_of(batch: pa.RecordBatch) -> np.ndarray:
@@ -61,8 +66,7 @@ def _day(number: int) -> date:
 def cut_by_day(micros: np.ndarray) -> Iterator[tuple[date, slice]]:
     """Cuts times that are in order by their UTC dates."""
     numbers = micros // _DAY_MICROS
-    bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    return ((_day(numbers[start]), slice(start, end)) for start, end in pairwise(bounds) if start < end)
+    return ((_day(numbers[start]), slice(start, end)) for start, end in _runs(numbers, 0) if start < end)
 
 
 def write_parquet(rows: pa.Table) -> memoryview:

@@ -85,8 +85,7 @@ def _build_all(columns: Sequence[Column], spans: Spans) -> list[Built]:
 def _build(column: Column, spans: Spans, said: pa.StringArray | None = None) -> Built:
     """Builds a column; `said` has what its strings say."""
     if (others := ~_MAY_BEGIN[column.kind][spans.marks]).any():
-        built = _build(column, spans.without(others), said)
-        return built._replace(unfit=[*np.flatnonzero(others).tolist(), *built.unfit])
+        return _without(column, spans, others, said)
     return Built(said) if said is not None else _BUILD[column.kind](column, spans)
 
 
@@ -137,11 +136,13 @@ def _with_stored(column: Column, array: pa.Array, fitted: Mapping[int, Fitted]) 
     return pa.concat_arrays([array, stored]).take(pa.array(chosen))
 
 
-def _without(column: Column, spans: Spans, rows: Sequence[int] | np.ndarray) -> Built:
+def _without(
+    column: Column, spans: Spans, rows: Sequence[int] | np.ndarray, said: pa.StringArray | None = None
+) -> Built:
     """Builds a column without the values of some rows, which do not fit."""
     unfit = np.zeros(len(spans.marks), np.bool_)
     unfit[rows] = True
-    built = _build(column, spans.without(unfit))
+    built = _build(column, spans.without(unfit), said)
     return built._replace(unfit=[*np.flatnonzero(unfit).tolist(), *built.unfit])
 
 

@@ -161,7 +161,7 @@ def _decode_table(table: Table, positions: np.ndarray, records: Spans, decoded: 
     extras, misfits, unfit = _others(found)
     odd = found.odd | ~_has_keys(table, found.values)
     odd[unfit] = True
-    built = build_columns(table.members, found.values.without(odd) if odd.any() else found.values)
+    built = build_columns(table.members, found.values.without(odd))
     for column, one in zip(table.members, built, strict=True):
         odd[list(one.unfit)] = True
         misfits += one.misfits
@@ -217,9 +217,10 @@ def _has_keys(table: Table, found: Spans) -> np.ndarray:
 def _is_utf8(records: Spans) -> np.ndarray:
     """Marks the records whose text is UTF-8."""
     is_utf8 = np.ones(len(records.starts), np.bool_)
-    whole = pa.py_buffer(np.array([0, len(records.text)], np.int32)), pa.py_buffer(records.text)
+    bounds = np.array([0, len(records.text)], np.int32)
+    all_text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(bounds), pa.py_buffer(records.text)])
     try:
-        pa.Array.from_buffers(pa.string(), 1, [None, *whole]).validate(full=True)
+        all_text.validate(full=True)
     except pa.ArrowInvalid:
         for n in range(len(is_utf8)):
             try:

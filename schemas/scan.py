@@ -48,7 +48,7 @@ class Spans(NamedTuple):
 
     def without(self, rows: np.ndarray) -> "Spans":
         """Gives the values with none in the rows that are marked."""
-        return self._replace(marks=np.where(rows, np.uint8(0), self.marks))
+        return self._replace(marks=np.where(rows, np.uint8(0), self.marks)) if rows.any() else self
 
     def value(self, row: int) -> bytes:
         """Gives the text of a value of a column."""

@@ -17,6 +17,7 @@ from emulator.server import running
 from emulator.tenant import Answer
 from o365.activity import ActivityClient
 from tests.commands import all_tenants, auditlake_here, environment, rows_here
+from transforms.grid import tick_of, tick_range
 
 TENANTS = 200
 WRONG_SECRET, THROTTLED, UNSUBSCRIBED = 17, 99, 150
@@ -43,7 +44,7 @@ def test_sick_tenants_are_named_and_all_others_are_whole(tmp_path: Path, monkeyp
     with running(tenants=TENANTS, count=RECORDS, faults=script) as emu:
         env = all_tenants(emu, tmp_path, f'lake = "{lake}"', f'content_types = ["{GENERAL}"]')
         env[f"SECRET_{WRONG_SECRET}"] = "wrong"
-        since = (emu.state.anchor - timedelta(days=2)).replace(minute=0, second=0, microsecond=0)  # hours are listed
+        since = tick_range(tick_of(emu.state.anchor - timedelta(days=2))).start  # all of a tick is listed
         done = auditlake_here("backfill", "--start", since.isoformat(), "--json", env=env, cwd=tmp_path)
     told = json.loads(done.stdout)
     assert done.returncode == 1, done.stderr
