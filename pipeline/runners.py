@@ -168,11 +168,11 @@ def run_together(pipelines: Sequence[beam.Pipeline]) -> None:
       JobError: The runner could not be reached, or gave a job up.
     """
     is_all_here = all(_is_one_process(p.options) for p in pipelines) and current_thread() is main_thread()
+    if len(pipelines) == 1 and not is_all_here:
+        run_graph(pipelines[0])
+        return
     with _stopped_by_ctrl_c() if is_all_here else nullcontext():
-        if len(pipelines) == 1:
-            run_graph(pipelines[0])
-        else:
-            _run_in_threads(pipelines)
+        _run_in_threads(pipelines)
 
 
 def _is_one_process(options: PipelineOptions) -> bool:

@@ -79,30 +79,38 @@ def test_tenant_that_waits_holds_up_no_other(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["blobs"]["landed"] == sum(len(t.by_id) for t in emu.tenants)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, which names a process's threads")
-@pytest.mark.parametrize("is_main", [True, False], ids=["in the main thread", "in another one"])
-def test_ctrl_c_is_heard_while_all_tenants_wait(tmp_path: Path, is_main: bool) -> None:
-    with running(tenants=3, count=RECORDS) as emu:
+names_threads = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux names threads so")
 
-        async def never_list(request: Request, answer: Answer) -> Response:
-            if "startTime" in request.query_params:
+
+@pytest.mark.parametrize(
+    "is_main", [True, pytest.param(False, marks=names_threads)], ids=["in the main thread", "in another one"]
+)
+@pytest.mark.parametrize(("tenants", "asked"), [(3, "startTime"), (1, "content_id")], ids=["listing", "fetching"])
+def test_ctrl_c_is_heard_while_all_tenants_wait(tmp_path: Path, tenants: int, asked: str, is_main: bool) -> None:
+    with running(tenants=tenants, count=RECORDS) as emu:
+
+        async def never_answer(request: Request, answer: Answer) -> Response:
+            if asked in (*request.query_params, *request.path_params):
                 (tmp_path / "asked").touch()
                 while not (tmp_path / "ended").exists():
                     await asyncio.sleep(0.05)
             return await answer(request)
 
-        emu.state.hook = never_list
+        emu.state.hook = never_answer
         env = all_tenants(emu, tmp_path, 'lake = "lake"')
         command = [sys.executable, "-m", "pipeline", "backfill", "--start", "-7d"]
         with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
             try:
                 while not (tmp_path / "asked").exists():
                     assert run.poll() is None
-                threads = {int(one.name) for one in Path(f"/proc/{run.pid}/task").iterdir()}
                 # The system may give it to any thread.
-                os.kill(run.pid if is_main else max(threads - {run.pid}), signal.SIGINT)
+                os.kill(run.pid if is_main else _another_thread(run.pid), signal.SIGINT)
                 _, said = run.communicate(timeout=60)
             finally:
                 (tmp_path / "ended").touch()
     assert run.returncode == 130
     assert said == "auditlake: stopped; what was committed stays, run the same command again to go on\n"
+
+
+def _another_thread(pid: int) -> int:
+    return max({int(one.name) for one in Path(f"/proc/{pid}/task").iterdir()} - {pid})
