@@ -35,6 +35,7 @@ from emulator.tenant import Answer, Tenant
 
 _ROOT = Path(__file__).parents[1]
 _DAYS = 6.9
+_HOUR = timedelta(hours=1)
 _PERIOD_S = 60
 
 
@@ -53,7 +54,7 @@ SMALL = (Case(20, 20_000, 5), Case(10, 20_000, quota=2_000, tenants=2))
 FREE = tuple(
     Case(blobs, size, latency)
     # Fewer than the client lets out in its first minute, which is the documented quota.
-    for size, blobs in ((20_000, 1_000), (200_000, 1_000), (2_000_000, 150))
+    for size, blobs in ((20_000, 1_000), (200_000, 1_000), (2_000_000, 500))
     for latency in (5, 50, 300)
 )
 # With listing, just over a whole number of minutes' quotas.
@@ -150,15 +151,19 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _blobs(case: Case, seed: int, tenant: Tenant, anchor: datetime) -> Iterator[Blob]:
-    """Makes blobs of the size asked for, evenly over the days that are kept; the types as they come."""
+    """Makes blobs of the size asked for, evenly over the days that are kept; the types as they come.
+
+    The records of a blob are of the hour before it, or somewhat older where their type is rare.
+    """
     start = anchor - timedelta(days=_DAYS)
+    created = start
     some = 20_000_000 // case.blob_bytes + 2000  # records at a time
     lines: dict[str, list[bytes]] = {}
     sizes: Counter[str] = Counter()
     made = 0
     while made < case.blobs:
         seed += 1000
-        for record in generate(seed, some, start=start, end=anchor, tenant_id=tenant.tenant_id):
+        for record in generate(seed, some, start=created - _HOUR, end=created, tenant_id=tenant.tenant_id):
             content_type = content_type_of(record.get("RecordType"), record.get("Workload"))
             line = msgspec.json.encode(record)
             lines.setdefault(content_type, []).append(line)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Lock, Semaphore
 
 import msgspec
 import numpy as np
@@ -21,13 +21,17 @@ CHANGES_AT_ONCE = 8
 
 
 class TenantLake:
-    """One tenant's part of a lake, as this process knows it; shared by its threads."""
+    """One tenant's part of a lake, as this process knows it; shared by its threads.
+
+    `large` is held by whoever has a large blob in memory.
+    """
 
     def __init__(self, storage: Storage, tenant: str) -> None:
         self.storage = storage
         self.tenant = tenant
         self.ledger = Ledger(storage, tenant)
         self.committed = CommittedIds(storage)
+        self.large = Semaphore()
         self._unpublished: deque[FileRef] = deque()
 
     def recover(self) -> None:

@@ -28,6 +28,8 @@ from transforms.grid import GridProvider
 
 _AT_ONCE = 16
 """Jobs that share the tenants where a runner takes turns: in each, a tenant out of quota holds up those after it."""
+_AT_ONCE_OF_ONE = 2
+"""Jobs that share the days of a single tenant: while one waits for the service, the other decodes and writes."""
 
 
 def run(args: Namespace, beam_args: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
@@ -117,14 +119,22 @@ def _run_plans(plans: Sequence[TenantPlan], summary: Summary, beam_args: Sequenc
 def _run_graphs(tenants: Sequence[Sequence[Feed]], run_id: str, beam_args: Sequence[str]) -> None:
     """Runs the graph over the feeds of tenants: as one job, or as several where the runner takes turns."""
     options = beam_options(beam_args)
-    at_once = min(_AT_ONCE if takes_turns(options) else 1, len(tenants))
-    pipelines = [new_pipeline(beam_args) for _ in range(at_once)]
-    for n, p in enumerate(pipelines):
-        land_feeds(p, by_age(chain.from_iterable(tenants[n::at_once])))
     feeds = list(chain.from_iterable(tenants))
+    pipelines = []
+    for share in _shares(tenants) if takes_turns(options) else [by_age(feeds)]:
+        pipelines.append(new_pipeline(beam_args))
+        land_feeds(pipelines[-1], share)
     connections = list(dict.fromkeys(f.connection for f in feeds))
     with live_progress(run_id, _slices(feeds), connections) if is_in_process(options) else nullcontext():
         run_together(pipelines)
+
+
+def _shares(tenants: Sequence[Sequence[Feed]]) -> list[list[Feed]]:
+    """Shares feeds out among jobs: by their tenants, or by the days of the only one."""
+    if len(tenants) == 1:
+        days = by_age(tenants[0])
+        return [days[n::_AT_ONCE_OF_ONE] for n in range(min(_AT_ONCE_OF_ONE, len(days)))]
+    return [by_age(chain.from_iterable(tenants[n::_AT_ONCE])) for n in range(min(_AT_ONCE, len(tenants)))]
 
 
 def _slices(feeds: Sequence[Feed]) -> int:

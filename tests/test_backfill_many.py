@@ -1,4 +1,4 @@
-"""Many tenants in one backfill: each whole, but for those that are sick themselves, and none waits for another."""
+"""Many tenants in one backfill, or many days of one: each whole but for what is sick, and none waits for another."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from transforms.grid import tick_of, tick_range
 
 TENANTS = 200
 WRONG_SECRET, THROTTLED, UNSUBSCRIBED = 17, 99, 150
-GENERAL = "Audit.General"
+EXCHANGE, GENERAL = "Audit.Exchange", "Audit.General"
 RECORDS = 20
 _SICK = f"""
 [[fault]]
@@ -77,6 +77,29 @@ def test_tenant_that_waits_holds_up_no_other(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert not wanted
     assert json.loads(done.stdout)["blobs"]["landed"] == sum(len(t.by_id) for t in emu.tenants)
+
+
+def test_one_tenant_lists_and_lands_at_the_same_time(tmp_path: Path) -> None:
+    with running(count=400) as emu:
+        (tenant,) = emu.tenants
+        waited_for = {b.content_id for b in tenant.blobs[GENERAL]}
+
+        async def wait_for_the_other_type(request: Request, answer: Answer) -> Response:
+            if request.query_params.get("contentType") == EXCHANGE and "startTime" in request.query_params:
+                async with asyncio.timeout(60):
+                    while waited_for:
+                        await asyncio.sleep(0.05)
+            response = await answer(request)
+            waited_for.discard(request.path_params.get("content_id", ""))
+            return response
+
+        emu.state.hook = wait_for_the_other_type
+        env = all_tenants(emu, tmp_path, 'lake = "lake"', f'content_types = ["{EXCHANGE}", "{GENERAL}"]')
+        done = auditlake_here("backfill", "--start", "-7d", "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not waited_for
+    landed = json.loads(done.stdout)["blobs"]["landed"]
+    assert landed == sum(len(tenant.blobs[content_type]) for content_type in (EXCHANGE, GENERAL))
 
 
 names_threads = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux names threads so")

@@ -4,8 +4,9 @@ ContentUnit ── fetch ahead, in threads ── one blob at a time to its rows
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -110,22 +111,26 @@ def land_unit(unit: ContentUnit, client: ActivityClient, lake: TenantLake, pool:
     wanted = [b for b in unit.blobs if not lake.ledger.state.is_settled(b.content_id)]
     landing = Unit(lake, feed.run, feed.content_type, client.now)
     retrieve = partial(client.retrieve, deadline_s=feed.deadline_s)
-    for blob, fetched in _Fetches(pool, retrieve).ahead(wanted):
-        count(feed.run, settled=1, **_add(landing, retrieve, blob, fetched, client.now))
+    with closing(_Fetches(pool, retrieve, lake.large).ahead(wanted)) as fetches:
+        for blob, fetched in fetches:
+            count(feed.run, settled=1, **_add(landing, retrieve, blob, fetched, client.now))
     count(feed.run, settled=len(unit.blobs) - len(wanted))
     return landing.commit()
 
 
 class _Fetches:
-    """Fetches blobs ahead in threads: many small ones at a time, but of large ones one, until it is landed."""
+    """Fetches blobs ahead in threads: many small ones at a time, but large ones one by one, each until it is landed.
 
-    def __init__(self, pool: ThreadPoolExecutor, retrieve: Retrieve) -> None:
+    `gate` is the tenant's, whose other units may be fetched at the same time.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, retrieve: Retrieve, gate: Semaphore) -> None:
         self._pool = pool
         self._retrieve = retrieve
-        self._gate = Semaphore()
+        self._gate = gate
         self._large: set[str] = set()
 
-    def ahead(self, blobs: Iterable[ContentBlob]) -> Iterator[tuple[ContentBlob, "Future[bytes]"]]:
+    def ahead(self, blobs: Iterable[ContentBlob]) -> Generator[tuple[ContentBlob, "Future[bytes]"]]:
         """Yields the blobs in order, each with its fetch, keeping at most FETCH_THREADS of them under way.
 
         Only a large one is handed out as soon as it is there: others may wait for it.
@@ -141,15 +146,16 @@ class _Fetches:
                 if not ready:
                     wait(coming, return_when=FIRST_COMPLETED)
                     continue
-                blob, fetched = under_way.pop(ready[-1])
+                blob, fetched = under_way[ready[-1]]
                 yield blob, fetched
                 self._let_go(blob)
+                del under_way[ready[-1]]
                 under_way += [(b, self._pool.submit(self._fetch, b)) for b in islice(waiting, 1)]
         finally:
-            # Where landing has failed, nobody must be left waiting.
-            for _, fetched in under_way:
-                fetched.cancel()
-                self._gate.release()
+            # Where landing has failed, nobody must be left waiting at the gate, here or in another unit.
+            for blob, fetched in under_way:
+                if not fetched.cancel():
+                    fetched.add_done_callback(partial(self._let_go, blob))
 
     def _fetch(self, blob: ContentBlob) -> bytes:
         def on_large() -> None:
@@ -168,7 +174,7 @@ class _Fetches:
             self._let_go(blob)
             raise
 
-    def _let_go(self, blob: ContentBlob) -> None:
+    def _let_go(self, blob: ContentBlob, _: object = None) -> None:
         if blob.content_id in self._large:
             self._large.discard(blob.content_id)
             self._gate.release()
