@@ -5,6 +5,7 @@ member holds, as DuckDB names it; JSON where it holds objects, arrays or differe
 guessing them, which goes wrong for records that drift.
 """
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -195,3 +196,4 @@ def prepare(name: str) -> None:
         table_for(0)
         for table in tables().values():
             member_names(table.members)
+        gc.freeze()  # as a command does

@@ -139,6 +139,7 @@ def decode_records(raws: Sequence[RawRecord]) -> Decoded:
         decoded.firsts[again] = again
         decoded.rejects += (replace(reject, position=n) for n in again.tolist())
     decoded.rejects.sort(key=lambda r: r.position)
+    scan.give_back(records)
     return decoded
 
 

@@ -4,7 +4,9 @@ Values are named by where they begin and end, so that a whole column is built wi
 checks JSON: the text must be known to be valid, as `split.py` and msgspec tell.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,18 +57,37 @@ class Spans(NamedTuple):
         return self.text[self.starts[row] : self.ends[row]].tobytes()
 
 
+_ROOMS: deque[np.ndarray] = deque(maxlen=2)
+_KEPT_BYTES = 64 * 1024 * 1024
+
+
 def joined(values: Sequence[Any]) -> Spans:
     """Joins values to one text."""
     sizes = np.fromiter(map(len, map(memoryview, values)), np.int32, len(values))  # type: ignore[arg-type]
     ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
     starts = ends - sizes
-    # Not bytes: numpy asks for large pages, and to come by as much memory in small ones takes longer than to fill it.
-    text = np.empty(sizes.sum() + len(values), np.uint8)
+    text = _room(int(sizes.sum()) + len(values))
     room = memoryview(text)  # type: ignore[arg-type]
     for value, start, end in zip(values, starts.tolist(), ends.tolist(), strict=True):
         room[start:end] = value
     text[ends] = ord("\n")
     return Spans(text, starts, ends, text[starts])
+
+
+def _room(size: int) -> np.ndarray:
+    """Gives memory for a text: to come by new memory takes longer than to fill it."""
+    with suppress(IndexError):
+        if len(room := _ROOMS.pop()) >= size:
+            return room[:size]
+    # Not bytes: numpy asks for large pages. More than is needed, that the next text finds room too.
+    return np.empty(max(size, min(2 * size, _KEPT_BYTES)), np.uint8)[:size]
+
+
+def give_back(spans: Spans) -> None:
+    """Gives the text that `joined` made to the next: it must not be used afterwards."""
+    room = spans.text.base
+    if room is not None and len(room) <= _KEPT_BYTES:
+        _ROOMS.append(room)
 
 
 class Names(NamedTuple):

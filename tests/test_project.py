@@ -1,6 +1,7 @@
 """The shape of the project itself: what imports what, how long modules are, what the wheel holds."""
 
 import ast
+import os
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ MAY_IMPORT = {
     "pipeline": {"schemas", "o365", "lake", "transforms", "emulator"},
     "emulator": {"schemas"},
 }
+POOL = "ARROW_DEFAULT_MEMORY_POOL"
 MODULES = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -54,6 +56,14 @@ def test_help_does_not_wait_for_beam(words: list[str]) -> None:
     code = f"import sys\nfrom pipeline.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass\n"
     code += "assert 'apache_beam' not in sys.modules and 'duckdb' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("wanted", ["system", "mimalloc"])
+def test_arrow_allocates_as_the_system_does_unless_told_otherwise(wanted: str) -> None:
+    env = {k: v for k, v in os.environ.items() if k != POOL} | ({} if wanted == "system" else {POOL: wanted})
+    code = "import pipeline.cli, pyarrow\nprint(pyarrow.default_memory_pool().backend_name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == wanted
 
 
 def test_setup_file_makes_a_source_archive_that_workers_can_install(tmp_path: Path) -> None:

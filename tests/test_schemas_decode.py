@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.decode import NotAnArrayError, Reject, split_blob
+from schemas.decode import NotAnArrayError, Reject, decode_records, split_blob
 from tests.schema_records import TABLES, TIME, Seen, blob, decode, drifted_records, record, spellings, text_of
 
 GOOD = [
@@ -225,3 +225,18 @@ def test_names_that_no_utf8_can_carry_are_counted_as_drift():
 
 def test_broken_records_are_not_counted_as_drift():
     assert not decode(blob({"Id": "x", "New": 1}, {"CreationTime": TIME, "Version": "1"})).drift
+
+
+def test_rows_and_rejects_stay_when_more_is_decoded():
+    def batch(number):
+        some = [record(Id=f"{number}-{n}", Operation=f"Op{number}", New={"a": n}) for n in range(300)]
+        return split_blob(blob(*some, b"{"))
+
+    def told(decoded):
+        return [b.rows.to_pylist() for b in decoded.batches], decoded.rejects, decoded.drift
+
+    first = decode_records(batch(1))
+    before = told(first)
+    assert len(before[0][0]) == 300
+    decode_records(batch(2))
+    assert told(first) == before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,3 +163,13 @@ def test_what_is_no_object_is_odd_and_without_names_all_members_are_others():
     found = scan.members(spans, names_of([]))
     assert found.odd.tolist() == [True, False, True, True, True, False]
     assert (found.rows.tolist(), found.names.value(0), found.others.value(0)) == ([1], b'"a"', b"1")
+
+
+def test_text_that_was_given_back_is_filled_again_and_no_other() -> None:
+    first, second = joined([b"[1,2]"] * 100), joined([b"[3,4]"] * 100)
+    assert not np.shares_memory(first.text, second.text)
+    scan.give_back(first)
+    third = joined([b"{}"] * 50)
+    assert np.shares_memory(first.text, third.text)
+    assert [third.value(n) for n in (0, 49)] == [b"{}"] * 2
+    assert [second.value(n) for n in (0, 99)] == [b"[3,4]"] * 2
