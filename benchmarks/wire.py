@@ -3,7 +3,7 @@
 serve ── blobs made and packed beforehand ── a latency, a quota ──▶ notes each request: when, and whether refused
 backfill ── as a user runs it ──▶ its lake, its CPU seconds
 
-Without a quota: blobs a second, CPU seconds per million records of both sides, and how many cores the whole run kept
+Without a quota: blobs and records a second, CPU seconds per million records of both sides, and how many cores the whole run kept
 busy, start and end included. With one: the time on the wire over the least that the quota allows, and how many requests
 were refused, in all and from a minute after a tenant's first refusal.
 """
@@ -134,6 +134,7 @@ def _figures(case: Case, summary: dict[str, Any], cpu_s: float, noted: dict[str,
         "requests": asked,
         "wall_s": round(wall_s, 2),
         "blobs_s": round(noted["blobs"] / wall_s, 1),
+        "records_s": round(summary["records"] / wall_s),
         "mb_s": round(noted["bytes"] / wall_s / 1e6, 1),
         "cpu_s_per_million": round(cpu_s / summary["records"] * 1e6, 1),
         "emulator_cpu_s_per_million": round(noted["cpu_s"] / summary["records"] * 1e6, 1),
