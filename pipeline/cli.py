@@ -33,7 +33,7 @@ def _run_graph(module: str, args: Namespace) -> int:
     run = import_module(module).run
     logging.disable(logging.NOTSET)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    gc.freeze()  # all of Beam stays: to look through it again and again is a twentieth of a run
+    gc.freeze()  # all of Beam stays: to look through it again and again is up to a twentieth of a run
     code: int = run(args, args.rest, os.environ, sys.stdout)
     return code
 
