@@ -3,9 +3,9 @@
 serve ── blobs made and packed beforehand ── a latency, a quota ──▶ notes each request: when, and whether refused
 backfill ── as a user runs it ──▶ its lake, its CPU seconds
 
-Without a quota: blobs and records a second, CPU seconds per million records of both sides, and how many cores the whole run kept
-busy, start and end included. With one: the time on the wire over the least that the quota allows, and how many requests
-were refused, in all and from a minute after a tenant's first refusal.
+Without a quota: blobs and records a second, CPU seconds per million records of both sides, and how many cores the whole
+run kept busy, start and end included. With one: the time on the wire over the least that the quota allows, and how many
+requests were refused, in all and from a minute after a tenant's first refusal.
 """
 
 import asyncio
