@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator.server import running
-from emulator.tenant import Answer
+from emulator.tenant import Answer, Hook
 from o365.activity import ActivityClient
 from tests.commands import all_tenants, auditlake_here, environment, rows_here
 from transforms.grid import tick_of, tick_range
@@ -61,17 +62,7 @@ def test_tenant_that_waits_holds_up_no_other(tmp_path: Path) -> None:
     with running(tenants=3, count=RECORDS) as emu:
         first, *others = emu.tenants
         wanted = {b.content_id for t in others for b in t.by_id.values()}
-
-        async def wait_for_the_others(request: Request, answer: Answer) -> Response:
-            if request.path_params.get("tenant_id") == first.tenant_id and "startTime" in request.query_params:
-                async with asyncio.timeout(60):
-                    while wanted:
-                        await asyncio.sleep(0.05)
-            response = await answer(request)
-            wanted.discard(request.path_params.get("content_id", ""))
-            return response
-
-        emu.state.hook = wait_for_the_others
+        emu.state.hook = _listing_after(wanted, lambda r: r.path_params.get("tenant_id") == first.tenant_id)
         env = all_tenants(emu, tmp_path, 'lake = "lake"')
         done = auditlake_here("backfill", "--start", "-7d", "--json", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,24 +73,29 @@ def test_tenant_that_waits_holds_up_no_other(tmp_path: Path) -> None:
 def test_one_tenant_lists_and_lands_at_the_same_time(tmp_path: Path) -> None:
     with running(count=400) as emu:
         (tenant,) = emu.tenants
-        waited_for = {b.content_id for b in tenant.blobs[GENERAL]}
-
-        async def wait_for_the_other_type(request: Request, answer: Answer) -> Response:
-            if request.query_params.get("contentType") == EXCHANGE and "startTime" in request.query_params:
-                async with asyncio.timeout(60):
-                    while waited_for:
-                        await asyncio.sleep(0.05)
-            response = await answer(request)
-            waited_for.discard(request.path_params.get("content_id", ""))
-            return response
-
-        emu.state.hook = wait_for_the_other_type
+        wanted = {b.content_id for b in tenant.blobs[GENERAL]}
+        emu.state.hook = _listing_after(wanted, lambda r: r.query_params.get("contentType") == EXCHANGE)
         env = all_tenants(emu, tmp_path, 'lake = "lake"', f'content_types = ["{EXCHANGE}", "{GENERAL}"]')
         done = auditlake_here("backfill", "--start", "-7d", "--json", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not waited_for
+    assert not wanted
     landed = json.loads(done.stdout)["blobs"]["landed"]
     assert landed == sum(len(tenant.blobs[content_type]) for content_type in (EXCHANGE, GENERAL))
+
+
+def _listing_after(wanted: set[str], waits: Callable[[Request], bool]) -> Hook:
+    """Lets those who list wait until the wanted blobs have been fetched, which are crossed out then."""
+
+    async def hook(request: Request, answer: Answer) -> Response:
+        if waits(request) and "startTime" in request.query_params:
+            async with asyncio.timeout(60):
+                while wanted:
+                    await asyncio.sleep(0.05)
+        response = await answer(request)
+        wanted.discard(request.path_params.get("content_id", ""))
+        return response
+
+    return hook
 
 
 names_threads = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux names threads so")
