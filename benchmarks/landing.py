@@ -4,7 +4,6 @@ Rounds are interleaved, so that what else the machine does hits all alike; the m
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,8 +64,7 @@ def measure(folder: Path, out: Path, names: Sequence[str], rounds: int) -> dict[
 def _run(name: str, folder: Path, out: Path, *, warm: bool) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", name, str(folder), str(out)]
     command += ["warm"] if warm else []
-    env = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # as auditlake's commands do, and the best for all
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=env)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])  # noqa: S603
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return {"failed": f"exit {done.returncode}: {lines[-1] if lines else ''}"}

@@ -52,7 +52,6 @@ def _run(work: Path, blobs: int, size_bytes: int) -> dict[str, Any]:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peak", *words]
         root = Path(__file__).parents[1]
         env = environment(emu) | {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
-        env |= {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # as the command does, before Arrow is imported
         done = subprocess.run(command, capture_output=True, text=True, cwd=work, env=env)  # noqa: S603
     if done.returncode:
         raise RuntimeError(f"the backfill of {blobs} blobs failed:\n{done.stdout}{done.stderr}")
