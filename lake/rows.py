@@ -1,6 +1,6 @@
 """Rows on their way from a decoded blob to a Parquet file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
@@ -15,11 +15,12 @@ from schemas.feed import ContentBlob
 from schemas.model import common_columns, tables
 
 ROW_GROUP_ROWS = 128 * 1024
-SMALL_ROWS = 2048  # in fewer, dictionaries and the bounds of a table's own columns cost more than they save
+SMALL_ROWS = 2048  # in fewer, dictionaries cost more than they save
 RUN_ROWS = 128  # in shorter runs, on average, to copy rows costs less than many pieces of a table
 BLOOM_FILTERS = {"Id": 1, "UserId": 8, "ClientIP": 8, "ObjectId": 2}
 """Columns that are searched for one value, and how many rows of a group share one, at least."""
-_DISTINCT = frozenset({"Id", "CreationTime"})  # few rows share one: a dictionary takes time and saves nothing
+_DISTINCT = frozenset({"Id", "CreationTime", "CorrelationId", "InterSystemsId", "IntraSystemId", "ClientRequestId"})
+"""Columns of which few rows share a value: a dictionary takes time and saves nothing."""
 _DAY_MICROS = 86_400_000_000
 
 
@@ -72,25 +73,40 @@ def cut_by_day(micros: np.ndarray) -> Iterator[tuple[date, slice]]:
 def write_parquet(rows: pa.Table) -> memoryview:
     """Encodes rows, sorted by CreationTime, as one Parquet file."""
     sink = pa.BufferOutputStream()
-    with parquet_writer(sink, rows.schema, len(rows)) as writer:
+    empty = [
+        name for name, column in zip(rows.column_names, rows.columns, strict=True) if column.null_count == len(rows)
+    ]
+    with parquet_writer(sink, rows.schema, len(rows), empty) as writer:
         writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
     return memoryview(sink.getvalue())
 
 
-def parquet_writer(sink: pa.BufferOutputStream, schema: pa.Schema, rows: int) -> pq.ParquetWriter:
-    """Opens a Parquet file of the lake for writing rows, sorted by CreationTime; `rows` is how many are expected."""
-    return pq.ParquetWriter(sink, schema, **parquet_form(schema, rows))
+def parquet_writer(
+    sink: pa.BufferOutputStream, schema: pa.Schema, rows: int, empty: Collection[str] = ()
+) -> pq.ParquetWriter:
+    """Opens a Parquet file of the lake for writing rows, sorted by CreationTime.
+
+    Args:
+      sink: Where it goes.
+      schema: Its columns.
+      rows: How many rows are expected.
+      empty: The columns that will hold nothing but nulls, as far as they are known.
+    """
+    return pq.ParquetWriter(sink, schema, **parquet_form(schema, rows, empty))
 
 
-def parquet_form(schema: pa.Schema, rows: int) -> dict[str, Any]:
-    """Gives the form of a file of so many rows, as options of pyarrow's writer."""
+def parquet_form(schema: pa.Schema, rows: int, empty: Collection[str] = ()) -> dict[str, Any]:
+    """Gives the form of a file of so many rows, as options of pyarrow's writer; `empty` as `parquet_writer` has it."""
     held = min(rows, ROW_GROUP_ROWS)
     names = set(schema.names)
     filters = {name: {"ndv": max(held // share, 1), "fpp": 0.01} for name, share in BLOOM_FILTERS.items()}
+    leaves = _leaves(schema)
     return {
-        "compression": "zstd",
-        "use_dictionary": [n for n in _leaves(schema) if n not in _DISTINCT] if rows >= SMALL_ROWS else False,
-        "write_statistics": rows >= SMALL_ROWS or [c.name for c in common_columns() if c.name in names],
+        # What zstd needs before its first byte takes longer than to write an empty column.
+        "compression": {leaf: "none" if leaf.partition(".")[0] in empty else "zstd" for leaf in leaves},
+        "use_dictionary": [n for n in leaves if n not in _DISTINCT] if rows >= SMALL_ROWS else False,
+        "write_statistics": [c.name for c in common_columns() if c.name in names],
+        "store_schema": False,  # Parquet's own says as much
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("CreationTime"))],
         "bloom_filter_options": {name: sized for name, sized in filters.items() if name in names},
     }

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.rows import RUN_ROWS, taken
+from lake.rows import BLOOM_FILTERS, RUN_ROWS, SMALL_ROWS, taken, write_parquet
+from schemas.columns import arrow_schema
+from schemas.model import common_columns, tables
 from schemas.times import parse_wire
 from tests.lake_records import body, guid, land, new_lake, record, storage_at
 
@@ -46,3 +48,27 @@ def test_file_has_the_first_of_each_record_in_the_order_of_their_times(
     assert [r["CreationTime"] for r in rows] == sorted(parse_wire(t) for t in times)
     assert {r["Id"]: r["CreationTime"] for r in rows} == {guid(n): parse_wire(t) for n, t in enumerate(times)}
     assert {r["Operation"] for r in rows} == {"Update"}
+
+
+@pytest.mark.parametrize("rows", [1, SMALL_ROWS])
+@pytest.mark.parametrize("table", sorted(tables()))
+def test_file_tells_each_column_its_type_and_bounds_of_those_that_all_tables_have(table: str, rows: int) -> None:
+    schema = arrow_schema(tables()[table])
+    values = {"Id": [f"{n:036}" for n in range(rows)], "CreationTime": [n * 10**6 for n in range(rows)]}
+    filled = {"Operation": ["Update"] * rows, "UserId": [None, *["a"] * (rows - 1)]} | values
+    arrays = [pa.array(filled.get(f.name, [_least(f)] * rows), f.type) for f in schema]
+    read = pq.ParquetFile(pa.BufferReader(write_parquet(pa.table(arrays, schema=schema))))
+    assert read.schema_arrow.equals(schema)
+    assert read.read().equals(pa.table(arrays, schema=schema))
+    group = read.metadata.row_group(0)
+    columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+    bounded = {path for path, column in columns.items() if column.is_stats_set}
+    assert bounded == {c.name for c in common_columns()} & columns.keys()
+    assert {
+        path for path, column in columns.items() if column.bloom_filter_offset
+    } == BLOOM_FILTERS.keys() & columns.keys()
+
+
+def _least(field: pa.Field) -> object:
+    """A value where there must be one."""
+    return None if field.nullable else "x" if pa.types.is_string(field.type) else 0
