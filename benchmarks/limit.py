@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.blobs import units
-from schemas.decode import RawRecord, decode_records, split_blob
+from schemas.decode import RawRecord, RawRecords, decode_records, split_blob
 from schemas.model import Column, tables
 
 _AT_ONCE = 8192
@@ -28,7 +28,7 @@ def limit(blobs: Path) -> tuple[float, float]:
     parse = encode = 0.0
     for _, listed in units(blobs):
         raws = [r for _, path in listed for r in split_blob(path.read_bytes())]
-        decoded = decode_records(raws)
+        decoded = decode_records(RawRecords(raws))
         for name in tables():
             batches = [b for b in decoded.batches if b.table == name]
             texts = [raws[p] for b in batches for p in b.positions]

@@ -25,7 +25,7 @@ from lake.rejected import RejectedRecord, write_rejected
 from lake.repeats import differing
 from lake.rows import cut_by_day, days_in, micros_of, taken, with_content, write_parquet
 from lake.tenant import CHANGES_AT_ONCE, TenantLake
-from schemas.decode import Drift, RawRecord, Reject, decode_records
+from schemas.decode import Drift, RawRecord, RawRecords, Reject, decode_records
 from schemas.feed import ContentBlob
 
 CHUNK_RECORDS = 32768
@@ -103,13 +103,11 @@ class _Repeats:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Records that wait to be decoded together: whose they are, and where in its blob each piece begins."""
+    """Records that wait to be decoded together: whose each piece is, and where in its blob it begins and ends."""
 
+    records: RawRecords = field(default_factory=RawRecords)
     blobs: list[BlobCounts] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    pieces: list[Sequence[RawRecord]] = field(default_factory=list)
-    records: int = 0
-    size_bytes: int = 0
+    places: list[np.ndarray] = field(default_factory=list)
 
 
 class Stage:
@@ -128,26 +126,23 @@ class Stage:
         self._parts: list[_Part] = []
         self._rejects: tuple[Sequence[RejectedRecord], FileRef] | None = None
 
-    def add(self, counts: BlobCounts, raws: Sequence[RawRecord], size_bytes: int, start: int = 0) -> None:
+    def add(self, counts: BlobCounts, raws: Sequence[RawRecord], start: int = 0) -> None:
         """Takes records of a blob; the first of them stands at `start` in it."""
         for first in range(0, len(raws), CHUNK_RECORDS):
-            piece = raws[first : first + CHUNK_RECORDS]
-            self._waiting.blobs.append(counts)
-            self._waiting.starts.append(start + first)
-            self._waiting.pieces.append(piece)
-            self._waiting.records += len(piece)
-            self._waiting.size_bytes += size_bytes * len(piece) // len(raws)
-            if self._waiting.records >= CHUNK_RECORDS or self._waiting.size_bytes >= CHUNK_BYTES:
+            waiting, piece = self._waiting, raws[first : first + CHUNK_RECORDS]
+            waiting.records.add(piece)
+            waiting.blobs.append(counts)
+            waiting.places.append(np.arange(len(piece)) + start + first)
+            if len(waiting.records) >= CHUNK_RECORDS or waiting.records.text.size_bytes >= CHUNK_BYTES:
                 self._decode()
 
     def _decode(self) -> None:
         """Decodes what waits, and keeps the rows that are new."""
         waiting, self._waiting = self._waiting, _Waiting()
-        lengths = [len(p) for p in waiting.pieces]
-        owners = np.repeat(np.arange(len(lengths)), lengths) + len(self._blobs)
+        owners = np.repeat(np.arange(len(waiting.places)), [len(p) for p in waiting.places]) + len(self._blobs)
         self._blobs += waiting.blobs
-        places = np.concatenate([np.arange(n) + s for n, s in zip(lengths, waiting.starts, strict=True)])
-        decoded = decode_records(list(chain.from_iterable(waiting.pieces)))
+        places = np.concatenate(waiting.places)
+        decoded = decode_records(waiting.records)
         self._drift += decoded.drift
         for reject in decoded.rejects:
             counts = self._blobs[owners[reject.position]]
@@ -198,7 +193,7 @@ class Stage:
 
     def flush(self) -> None:
         """Decodes and stages all that was added."""
-        if self._waiting.records:
+        if len(self._waiting.records):
             self._decode()
         self._put_parts()
 

@@ -118,10 +118,30 @@ def raw_record(piece: bytes) -> RawRecord:
         return piece
 
 
-def decode_records(raws: Sequence[RawRecord]) -> Decoded:
-    """Decodes records; the more at once, the less each costs. Positions in what it gives count from 0 in `raws`."""
-    are_broken = bytes in set(map(type, raws))  # these may not be read
-    records = scan.joined([_EMPTY if isinstance(raw, bytes) else raw for raw in raws] if are_broken else raws)
+class RawRecords:
+    """Raw records that are to be decoded together, copied as they come: the bodies that they stood in may go."""
+
+    def __init__(self, raws: Sequence[RawRecord] = ()) -> None:
+        self.text = scan.Text()
+        self.broken: dict[int, bytes] = {}  # by position: these may not be read
+        self._count = 0
+        self.add(raws)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, raws: Sequence[RawRecord]) -> None:
+        """Adds records after those that are here."""
+        if bytes in set(map(type, raws)):
+            self.broken |= {n: raw for n, raw in enumerate(raws, self._count) if isinstance(raw, bytes)}
+            raws = [_EMPTY if isinstance(raw, bytes) else raw for raw in raws]
+        self.text.add(raws)
+        self._count += len(raws)
+
+
+def decode_records(raws: RawRecords) -> Decoded:
+    """Decodes records, which are used up then; the more at once, the less each costs."""
+    records = raws.text.spans()
     keys, odd = scan.first_members(records, _KEYS)
     types, ids, times = (keys.column(n) for n in range(3))
     firsts, repeats = scan.copies(records, ids)
@@ -133,13 +153,14 @@ def decode_records(raws: Sequence[RawRecord]) -> Decoded:
     for name, rows in _by_table(types.take(order), usual[order]).items():
         positions = order[rows]
         odd[_decode_table(tables()[name], positions, records.take(positions), decoded)] = True
-    _decode_odd({n: bytes(raws[n]) for n in np.flatnonzero(odd).tolist()}, decoded)
+    texts = {n: raws.broken[n] if n in raws.broken else records.value(n) for n in np.flatnonzero(odd).tolist()}
+    _decode_odd(texts, decoded)
     for reject in list(decoded.rejects):
         again = np.flatnonzero(~own & (decoded.firsts == reject.position))
         decoded.firsts[again] = again
         decoded.rejects += (replace(reject, position=n) for n in again.tolist())
     decoded.rejects.sort(key=lambda r: r.position)
-    scan.give_back(records)
+    raws.text.give_back()
     return decoded
 
 

@@ -61,33 +61,53 @@ _ROOMS: deque[np.ndarray] = deque(maxlen=2)
 _KEPT_BYTES = 64 * 1024 * 1024
 
 
-def joined(values: Sequence[Any]) -> Spans:
-    """Joins values to one text."""
-    sizes = np.fromiter(map(len, map(memoryview, values)), np.int32, len(values))  # type: ignore[arg-type]
-    ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
-    starts = ends - sizes
-    text = _room(int(sizes.sum()) + len(values))
-    room = memoryview(text)  # type: ignore[arg-type]
-    for value, start, end in zip(values, starts.tolist(), ends.tolist(), strict=True):
-        room[start:end] = value
-    text[ends] = ord("\n")
-    return Spans(text, starts, ends, text[starts])
+class Text:
+    """Values joined to one text as they come: what they lay in may go then, and is in the processor's cache yet."""
+
+    def __init__(self) -> None:
+        self._room = np.empty(0, np.uint8)
+        self._sizes: list[np.ndarray] = []
+        self.size_bytes = 0
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Adds values, each with a line break after it."""
+        self._sizes.append(np.fromiter(map(len, map(memoryview, values)), np.int32, len(values)))  # type: ignore[arg-type]
+        lines = b"\n".join([*values, b""])
+        end = self.size_bytes + len(lines)
+        if end > len(self._room):
+            room = _room(end)
+            room[: self.size_bytes] = self._room[: self.size_bytes]
+            self._room = room
+        memoryview(self._room)[self.size_bytes : end] = lines  # type: ignore[arg-type]
+        self.size_bytes = end
+
+    def spans(self) -> Spans:
+        """Gives where the values stand."""
+        sizes = np.concatenate(self._sizes)
+        ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
+        starts = ends - sizes
+        text = self._room[: self.size_bytes]
+        return Spans(text, starts, ends, text[starts])
+
+    def give_back(self) -> None:
+        """Gives the memory to the next text: what `spans` gave must not be used afterwards."""
+        if len(self._room) == _KEPT_BYTES:
+            _ROOMS.append(self._room)
 
 
 def _room(size: int) -> np.ndarray:
     """Gives memory for a text: to come by new memory takes longer than to fill it."""
-    with suppress(IndexError):
-        if len(room := _ROOMS.pop()) >= size:
-            return room[:size]
-    # Not bytes: numpy asks for large pages. More than is needed, that the next text finds room too.
-    return np.empty(max(size, min(2 * size, _KEPT_BYTES)), np.uint8)[:size]
+    if size <= _KEPT_BYTES:
+        with suppress(IndexError):
+            return _ROOMS.pop()
+    return np.empty(max(size, _KEPT_BYTES), np.uint8)  # not bytes: numpy asks for large pages
 
 
-def give_back(spans: Spans) -> None:
-    """Gives the text that `joined` made to the next: it must not be used afterwards."""
-    room = spans.text.base
-    if room is not None and len(room) <= _KEPT_BYTES:
-        _ROOMS.append(room)
+def joined(values: Sequence[Any]) -> Spans:
+    """Joins values to one text."""
+    text = Text()
+    text.add(values)
+    return text.spans()
 
 
 class Names(NamedTuple):

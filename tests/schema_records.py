@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import scan
 from schemas.build import Built, build_columns, member_names
 from schemas.contract import record_types
-from schemas.decode import Drift, Reject, decode_records, split_blob
+from schemas.decode import Drift, RawRecords, Reject, decode_records, split_blob
 from schemas.model import Column, tables
 from schemas.rebuild import rebuild
 
@@ -40,7 +40,7 @@ class Seen:
 def decode(blob: bytes) -> Seen:
     """Decodes a blob and reads its rows back from Parquet."""
     raws = split_blob(blob)
-    decoded = decode_records(raws)
+    decoded = decode_records(RawRecords(raws))
     seen = Seen(rejects=decoded.rejects, drift=decoded.drift, records=len(raws))
     for name, batch, positions in decoded.batches:
         rows = through_parquet(pa.Table.from_batches([batch]))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.columns import arrow_schema
-from schemas.decode import decode_records, member_schema, split_blob
+from schemas.decode import RawRecords, decode_records, member_schema, split_blob
 from schemas.model import Column, common_columns, tables
 from schemas.times import format_wire
 from tests.schema_records import TABLES, blob, built_of, record, text_of
@@ -102,7 +102,7 @@ def test_batches_hold_the_members_and_extra(table):
 
 def test_batches_of_both_ways_have_one_schema():
     twice = text_of(Version="1").replace(b'"Version":1', b'"Version":1,"Version":1')
-    decoded = decode_records(split_blob(blob(text_of(), twice, record(Parameters=[], AppAccessContext={}))))
+    decoded = decode_records(RawRecords(split_blob(blob(text_of(), twice, record(Parameters=[], AppAccessContext={})))))
     assert [b.rows.schema for b in decoded.batches] == [member_schema("exchange_admin")] * 2
 
 

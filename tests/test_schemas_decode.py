@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.decode import NotAnArrayError, Reject, decode_records, split_blob
+from schemas.decode import NotAnArrayError, RawRecords, Reject, decode_records, split_blob
 from tests.schema_records import TABLES, TIME, Seen, blob, decode, drifted_records, record, spellings, text_of
 
 GOOD = [
@@ -235,8 +235,18 @@ def test_rows_and_rejects_stay_when_more_is_decoded():
     def told(decoded):
         return [b.rows.to_pylist() for b in decoded.batches], decoded.rejects, decoded.drift
 
-    first = decode_records(batch(1))
+    first = decode_records(RawRecords(batch(1)))
     before = told(first)
     assert len(before[0][0]) == 300
-    decode_records(batch(2))
+    decode_records(RawRecords(batch(2)))
     assert told(first) == before
+
+
+def test_broken_records_are_rejected_with_their_own_text_wherever_they_came() -> None:
+    raws = RawRecords()
+    pieces = [split_blob(blob(text_of(), b"{")), split_blob(blob(record(Id="b"))), [], [b"<"], [b"", b"{}"]]
+    for piece in pieces:
+        raws.add(piece)
+    decoded = decode_records(raws)
+    assert [(r.position, r.data) for r in decoded.rejects] == [(1, b"{"), (3, b"<"), (4, b""), (5, b"{}")]
+    assert [b.positions.tolist() for b in decoded.batches] == [[0, 2]]

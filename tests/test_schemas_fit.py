@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import decode as decoding
 from schemas.build import stored_array
 from schemas.columns import arrow_schema
-from schemas.decode import Drift, decode_records, split_blob
+from schemas.decode import Drift, RawRecords, decode_records, split_blob
 from schemas.fit import Fitted, fit, fit_record, members
 from schemas.model import Column, table_of, tables
 from schemas.times import parse_wire
@@ -161,7 +161,7 @@ def test_records_that_fit_never_go_the_careful_way(table, data):
     records = data.draw(st.lists(straight_records(table), min_size=1, max_size=3))
     spell = data.draw(spellings)
     with patch.object(decoding, "fit_record", side_effect=AssertionError):
-        decoded = decode_records(split_blob(spell(records)))
+        decoded = decode_records(RawRecords(split_blob(spell(records))))
     ((name, rows, positions),) = decoded.batches
     assert name == table
     assert positions.tolist() == [n for n, first in enumerate(decoded.firsts) if n == first]
@@ -184,7 +184,7 @@ def test_one_odd_record_of_many_goes_the_careful_way_alone():
 @given(st.data())
 def test_rows_read_back_from_parquet_are_data_of_the_avro_schema(table, data):
     records = st.lists(st.one_of(straight_records(table), drifted_records(table)), min_size=1, max_size=4)
-    decoded = decode_records(split_blob(data.draw(spellings)(data.draw(records))))
+    decoded = decode_records(RawRecords(split_blob(data.draw(spellings)(data.draw(records)))))
     ours = {"_content_id": "blob", "_content_type": "Audit.General", "_content_created": 0}
     for _, rows, _ in decoded.batches:
         arrays = {

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,8 +127,8 @@ from schemas import loops, scan
 scan.compile_loops()
 loops = {name: loop for name, loop in vars(loops).items() if hasattr(loop, "signatures")}
 before = {name: len(loop.signatures) for name, loop in loops.items()}
-from schemas.decode import decode_records, split_blob
-rows = decode_records(split_blob(BODY)).batches[0].rows
+from schemas.decode import RawRecords, decode_records, split_blob
+rows = decode_records(RawRecords(split_blob(BODY))).batches[0].rows
 assert {name: len(loop.signatures) for name, loop in loops.items()} == before, "a loop was compiled again"
 print(len(before), rows.num_rows)
 """
@@ -166,10 +167,26 @@ def test_what_is_no_object_is_odd_and_without_names_all_members_are_others():
 
 
 def test_text_that_was_given_back_is_filled_again_and_no_other() -> None:
-    first, second = joined([b"[1,2]"] * 100), joined([b"[3,4]"] * 100)
+    text = scan.Text()
+    text.add([b"[1,2]"] * 100)
+    first, second = text.spans(), joined([b"[3,4]"] * 100)
     assert not np.shares_memory(first.text, second.text)
-    scan.give_back(first)
+    text.give_back()
     third = joined([b"{}"] * 50)
     assert np.shares_memory(first.text, third.text)
     assert [third.value(n) for n in (0, 49)] == [b"{}"] * 2
     assert [second.value(n) for n in (0, 99)] == [b"[3,4]"] * 2
+
+
+@given(st.lists(st.lists(st.binary(max_size=9), max_size=4), min_size=1, max_size=6), st.integers(1, 40))
+def test_values_stand_in_a_text_as_they_came_however_often_it_grew(pieces: list[list[bytes]], kept: int) -> None:
+    text = scan.Text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("schemas.scan._KEPT_BYTES", kept)
+        for piece in pieces:
+            text.add([memoryview(value) for value in piece])
+    values = [value for piece in pieces for value in piece]
+    spans = text.spans()
+    assert [spans.value(n) for n in range(len(values))] == values
+    assert spans.text.tobytes() == b"".join(value + b"\n" for value in values)
+    assert spans.marks.tolist() == [(value + b"\n")[0] for value in values]
