@@ -39,10 +39,10 @@ class Storage(Protocol):
     uri: str
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        """Writes an object, whole or not at all, durably."""
+        """Writes an object, whole or not at all; durably once the next `put_if_absent` is over."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Writes an object unless the key is taken; False where it is. Of many writers one wins."""
+        """Writes an object durably unless the key is taken; False where it is. Of many writers one wins."""
 
     def get(self, key: str) -> bytes:
         """Reads an object. Raises FileNotFoundError where there is none."""

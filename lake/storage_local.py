@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 import pyarrow as pa
@@ -16,12 +17,14 @@ class LocalStorage:
     """A lake on a local disk.
 
     A file is written aside, flushed to the disk and then linked or renamed to its name, so that a name always stands
-    for a whole file.
+    for a whole file. The names of what is put are flushed together, before the next object that may not be there yet.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.uri = str(self.root)
+        self._unflushed: set[Path] = set()
+        self._flushing = Lock()
 
     def _path(self, key: str) -> Path:
         return self.root / checked(key, self.uri)
@@ -31,14 +34,15 @@ class LocalStorage:
         aside = self._write_aside(key, data)
         try:
             aside.replace(self._path(key))
-            _flush_folder(self._path(key).parent)
         except OSError as error:
             raise self._refused("write", key, error) from error
+        self._unflushed.add(self._path(key).parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See Storage."""
         aside = self._write_aside(key, data)
         try:
+            self._flush_names()
             os.link(aside, self._path(key))
             _flush_folder(self._path(key).parent)
         except FileExistsError:
@@ -48,6 +52,17 @@ class LocalStorage:
         finally:
             aside.unlink(missing_ok=True)
         return True
+
+    def _flush_names(self) -> None:
+        """Flushes the names of all that was put; waits for others who do."""
+        with self._flushing:
+            while self._unflushed:
+                folder = self._unflushed.pop()  # first: what is put meanwhile adds it again
+                try:
+                    _flush_folder(folder)
+                except OSError:
+                    self._unflushed.add(folder)
+                    raise
 
     def _write_aside(self, key: str, data: bytes | memoryview) -> Path:
         aside = self._path(f"{layout.ASIDE}/{uuid4().hex}")

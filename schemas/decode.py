@@ -130,12 +130,12 @@ class RawRecords:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, raws: Sequence[RawRecord]) -> None:
-        """Adds records after those that are here."""
+    def add(self, raws: Sequence[RawRecord], body: bytes = b"") -> None:
+        """Adds records after those that are here; `body` is what they were split from, if it is known."""
         if bytes in set(map(type, raws)):
             self.broken |= {n: raw for n, raw in enumerate(raws, self._count) if isinstance(raw, bytes)}
-            raws = [_EMPTY if isinstance(raw, bytes) else raw for raw in raws]
-        self.text.add(raws)
+            raws, body = [_EMPTY if isinstance(raw, bytes) else raw for raw in raws], b""
+        self.text.add(raws, body)
         self._count += len(raws)
 
 

@@ -66,26 +66,27 @@ class Text:
 
     def __init__(self) -> None:
         self._room = np.empty(0, np.uint8)
-        self._sizes: list[np.ndarray] = []
+        self._places: list[tuple[np.ndarray, np.ndarray]] = []
         self.size_bytes = 0
 
-    def add(self, values: Sequence[Any]) -> None:
-        """Adds values, each with a line break after it."""
-        self._sizes.append(np.fromiter(map(len, map(memoryview, values)), np.int32, len(values)))  # type: ignore[arg-type]
-        lines = b"\n".join([*values, b""])
-        end = self.size_bytes + len(lines)
+    def add(self, values: Sequence[Any], array: bytes = b"") -> None:
+        """Adds values as one array; `array` is the one they come from, if it is known."""
+        sizes = np.fromiter(map(len, map(memoryview, values)), np.int32, len(values))  # type: ignore[arg-type]
+        if len(array) != sizes.sum() + len(values) + 1:  # there is more in it than these values, and commas
+            array = b"[" + b",".join(values) + b"]" if values else b"["
+        ends = np.cumsum(sizes + 1, dtype=np.int32) + self.size_bytes
+        self._places.append((ends - sizes, ends))
+        end = self.size_bytes + len(array)
         if end > len(self._room):
             room = _room(end)
             room[: self.size_bytes] = self._room[: self.size_bytes]
             self._room = room
-        memoryview(self._room)[self.size_bytes : end] = lines  # type: ignore[arg-type]
+        memoryview(self._room)[self.size_bytes : end] = array  # type: ignore[arg-type]
         self.size_bytes = end
 
     def spans(self) -> Spans:
         """Gives where the values stand."""
-        sizes = np.concatenate(self._sizes)
-        ends = np.cumsum(sizes + 1, dtype=np.int32) - 1
-        starts = ends - sizes
+        starts, ends = (np.concatenate(some) for some in zip(*self._places, strict=True))
         text = self._room[: self.size_bytes]
         return Spans(text, starts, ends, text[starts])
 

@@ -1,11 +1,12 @@
 """What only a local disk can do to a lake. The laws of all stores are in tests/stores/test_laws.py."""
 
 import os
-from errno import ENOSPC, EROFS
+from errno import EIO, ENOSPC, EROFS
 from pathlib import Path
 
 import pytest
 
+import lake.storage_local
 from lake.storage import LakeError, WrongRequestError, open_storage
 from lake.storage_local import LocalStorage
 
@@ -91,3 +92,51 @@ def test_uri_of_another_store_is_refused() -> None:
 def test_uri_that_names_no_lake_is_refused_in_a_sentence(uri: str) -> None:
     with pytest.raises(WrongRequestError, match="expected"):
         open_storage(uri)
+
+
+def test_names_of_what_was_put_are_on_the_disk_before_the_object_that_tells_of_them(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second", "entries"):
+        storage.put_if_absent(f"{folder}/old", b"")
+    done: list[str] = []
+    flush, link = lake.storage_local._flush_folder, os.link
+
+    def flushed(folder: Path) -> None:
+        flush(folder)
+        done.append(str(folder))
+
+    def linked(source: Path, target: Path) -> None:
+        done.append(str(target))
+        link(source, target)
+
+    monkeypatch.setattr("lake.storage_local._flush_folder", flushed)
+    monkeypatch.setattr(os, "link", linked)
+    for key in ("first/a", "second/b", "first/c"):
+        storage.put(key, b"")
+    assert storage.put_if_absent("entries/1", b"")
+    told = done.index(f"{storage.root}/entries/1")
+    assert {f"{storage.root}/first", f"{storage.root}/second"} <= set(done[:told])
+    assert done.count(f"{storage.root}/first") == 1
+    assert done[told + 1 :] == [f"{storage.root}/entries"]
+
+
+def test_names_that_could_not_be_flushed_are_flushed_by_the_next(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put("first/a", b"")
+    flush, failed = lake.storage_local._flush_folder, [0]
+
+    def fails_once(folder: Path) -> None:
+        if folder.name == "first":
+            failed[0] += 1
+            if failed[0] == 1:
+                raise OSError(EIO, "Input/output error")
+        flush(folder)
+
+    monkeypatch.setattr("lake.storage_local._flush_folder", fails_once)
+    with pytest.raises(LakeError, match=r"cannot write 'entries/1' .*Input/output error"):
+        storage.put_if_absent("entries/1", b"")
+    assert keys(storage, "entries") == []
+    assert storage.put_if_absent("entries/1", b"")
+    assert failed == [2]

@@ -178,15 +178,21 @@ def test_text_that_was_given_back_is_filled_again_and_no_other() -> None:
     assert [second.value(n) for n in (0, 99)] == [b"[3,4]"] * 2
 
 
-@given(st.lists(st.lists(st.binary(max_size=9), max_size=4), min_size=1, max_size=6), st.integers(1, 40))
-def test_values_stand_in_a_text_as_they_came_however_often_it_grew(pieces: list[list[bytes]], kept: int) -> None:
+@given(
+    st.lists(st.tuples(st.lists(st.binary(max_size=9), max_size=4), st.sampled_from([b",", b", "]), st.booleans())),
+    st.integers(1, 40),
+)
+def test_values_stand_in_a_text_as_they_came_however_often_it_grew(
+    pieces: list[tuple[list[bytes], bytes, bool]], kept: int
+) -> None:
     text = scan.Text()
+    text.add([b"{}"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("schemas.scan._KEPT_BYTES", kept)
-        for piece in pieces:
-            text.add([memoryview(value) for value in piece])
-    values = [value for piece in pieces for value in piece]
+        for piece, comma, known in pieces:
+            text.add([memoryview(value) for value in piece], b"[" + comma.join(piece) + b"]" if known else b"")
+    values = [b"{}", *(value for piece, *_ in pieces for value in piece)]
     spans = text.spans()
     assert [spans.value(n) for n in range(len(values))] == values
-    assert spans.text.tobytes() == b"".join(value + b"\n" for value in values)
-    assert spans.marks.tolist() == [(value + b"\n")[0] for value in values]
+    assert set(spans.text[spans.ends].tolist()) <= set(b",]")
+    assert spans.marks.tolist() == spans.text[spans.starts].tolist()
