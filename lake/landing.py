@@ -55,7 +55,7 @@ class Unit:
         raws = split_blob(body) if records is None else records
         counts = self._landed[blob.content_id] = BlobCounts(blob, len(raws))
         self._lost.pop(blob.content_id, None)
-        self._stage.add(counts, raws, body)
+        self._stage.add(counts, raws)
         return len(raws)
 
     def add_failed(self, blob: ContentBlob, error: str, *, expired: bool = False) -> None:

@@ -89,11 +89,11 @@ class _Replay:
                 self._kept.append(record)
                 return
             counts = self._bodies[record.content_id] = BlobCounts(_blob(record), len(raws))
-            self._stage.add(counts, raws, record.data)
+            self._stage.add(counts, raws)
         else:
             counts = self._tried.setdefault(record.content_id, BlobCounts(_blob(record), 0))
             counts.records += 1
-            self._stage.add(counts, [raw_record(record.data)], start=record.position)
+            self._stage.add(counts, [raw_record(record.data)], record.position)
 
     def _read_body(self, record: RejectedRecord, now: datetime) -> Sequence[RawRecord] | None:
         raws = whole_records(record.data)

@@ -126,11 +126,12 @@ class Stage:
         self._parts: list[_Part] = []
         self._rejects: tuple[Sequence[RejectedRecord], FileRef] | None = None
 
-    def add(self, counts: BlobCounts, raws: Sequence[RawRecord], body: bytes = b"", start: int = 0) -> None:
-        """Takes records of a blob, split from `body` if it is known; the first of them is its `start`th, from 0."""
+    def add(self, counts: BlobCounts, raws: Sequence[RawRecord], start: int = 0) -> None:
+        """Takes records of a blob; the first of them stands at `start` in it."""
         for first in range(0, len(raws), CHUNK_RECORDS):
-            waiting, piece = self._waiting, raws[first : first + CHUNK_RECORDS]
-            waiting.records.add(piece, body)
+            waiting = self._waiting
+            piece = raws[first : first + CHUNK_RECORDS] if len(raws) > CHUNK_RECORDS else raws
+            waiting.records.add(piece)
             waiting.blobs.append(counts)
             waiting.places.append(np.arange(len(piece)) + start + first)
             if len(waiting.records) >= CHUNK_RECORDS or waiting.records.text.size_bytes >= CHUNK_BYTES:

@@ -85,8 +85,16 @@ _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_RECORD = msgspec.json.Decoder(msgspec.Raw)
 
 
+class WholeArray(list[RawRecord]):
+    """The records of a JSON array, `text`, that is valid throughout."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(_RAW_RECORDS.decode(text))
+        self.text = text
+
+
 def split_blob(data: bytes) -> Sequence[RawRecord]:
-    """Splits a blob's body into its records, undecoded.
+    """Splits a blob's body into its records, undecoded; gives a `WholeArray` where nothing is wrong with it.
 
     Raises:
       NotAnArrayError: The body is not a JSON array.
@@ -96,7 +104,7 @@ def split_blob(data: bytes) -> Sequence[RawRecord]:
     if not data.lstrip(SPACE).startswith(b"["):
         raise NotAnArrayError("it does not begin with '['")
     try:
-        return _RAW_RECORDS.decode(data)
+        return WholeArray(data)
     except _REFUSALS:
         return [raw_record(piece) for piece in split_array(data)]
 
@@ -130,12 +138,12 @@ class RawRecords:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, raws: Sequence[RawRecord], body: bytes = b"") -> None:
-        """Adds records after those that are here; `body` is what they were split from, if it is known."""
+    def add(self, raws: Sequence[RawRecord]) -> None:
+        """Adds records after those that are here."""
         if bytes in set(map(type, raws)):
             self.broken |= {n: raw for n, raw in enumerate(raws, self._count) if isinstance(raw, bytes)}
-            raws, body = [_EMPTY if isinstance(raw, bytes) else raw for raw in raws], b""
-        self.text.add(raws, body)
+            raws = [_EMPTY if isinstance(raw, bytes) else raw for raw in raws]
+        self.text.add(raws, raws.text if isinstance(raws, WholeArray) else b"")
         self._count += len(raws)
 
 

@@ -70,9 +70,9 @@ class Text:
         self.size_bytes = 0
 
     def add(self, values: Sequence[Any], array: bytes = b"") -> None:
-        """Adds values as one array; `array` is the one they come from, if it is known."""
+        """Adds values; `array` is the valid JSON array that they make up, if there is one."""
         sizes = np.fromiter(map(len, map(memoryview, values)), np.int32, len(values))  # type: ignore[arg-type]
-        if len(array) != sizes.sum() + len(values) + 1:  # there is more in it than these values, and commas
+        if len(array) != sizes.sum() + len(values) + 1:  # there are blanks in it
             array = b"[" + b",".join(values) + b"]" if values else b"["
         ends = np.cumsum(sizes + 1, dtype=np.int32) + self.size_bytes
         self._places.append((ends - sizes, ends))

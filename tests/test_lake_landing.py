@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lake import layout
+from lake.committed import read_committed
 from lake.entries import EXPIRED, FAILED, LANDED, Landing
 from lake.export import export
 from lake.landing import Unit
@@ -100,6 +101,20 @@ def test_blob_that_stands_twice_in_a_unit_lands_once(lake: TenantLake) -> None:
     assert unit.add(blob("a"), body([record(1), {"Id": ""}])) == 2
     assert counts(unit.commit()) == {"a": (2, 1, 0, 1)}
     sound(lake.storage)
+
+
+@pytest.mark.parametrize("before", ["[", " [", "[ ", "[,", "\ufeff["])
+@pytest.mark.parametrize("between", [",", "", ",,", " ,", ", "])
+@pytest.mark.parametrize("after", [",", "", ",,", ",  "])
+def test_records_land_as_they_are_whatever_stands_between_them(
+    lake: TenantLake, before: str, between: str, after: str
+) -> None:
+    one, two, three = (body([record(n, New="a,b")]).decode()[1:-1] for n in range(3))
+    entry = land(lake, {"a": f"{before}{one}{between}{two}{after}{three}]".encode()})
+    assert counts(entry) == {"a": (3, 3, 0, 0)}
+    assert entry is not None
+    rows = [row for f in entry.files for row in read_committed(lake.storage, f).to_pylist()]
+    assert sorted((r["Id"], r["_extra"]) for r in rows) == [(guid(n), '{"New":"a,b"}') for n in range(3)]
 
 
 @pytest.mark.parametrize("first_fails", [True, False])

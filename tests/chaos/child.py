@@ -91,9 +91,9 @@ def use_old_schemas() -> None:
     """Makes the decoder refuse every record that has a member of chaos."""
     add, fit = decode.RawRecords.add, decode.fit_record
 
-    def add_as_before(records: decode.RawRecords, raws: Sequence[decode.RawRecord], body: bytes = b"") -> None:
+    def add_as_before(records: decode.RawRecords, raws: Sequence[decode.RawRecord]) -> None:
         # Bytes are taken for broken, and read member by member.
-        add(records, [bytes(raw) if b'"Chaos' in bytes(raw) else raw for raw in raws], body)
+        add(records, [bytes(raw) if b'"Chaos' in bytes(raw) else raw for raw in raws])
 
     def fit_as_before(table: Table, raw: bytes) -> CarefulRow:
         return fit(table, b"{" if b'"Chaos' in raw else raw)
