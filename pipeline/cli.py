@@ -1,5 +1,6 @@
 """The command line. Exit codes: 0 complete, 1 finished with something missing, 2 wrong use."""
 
+import atexit
 import gc
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -166,7 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(own, command)
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
-        return STOPPED_CODE
+        with suppress(OSError):
+            sys.stdout.flush()
+        # Python would next wait for locks that threads of a job's client may hold, and these stand still by then.
+        atexit._run_exitfuncs()
+        os._exit(STOPPED_CODE)
     except BrokenPipeError:
         # The reader has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,7 @@
 """The runner and its options, without running one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -97,3 +99,30 @@ def test_pipeline_that_fails_stops_no_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         run_together([failing, well])
     assert (tmp_path / "two").exists()
+
+
+HELD = """
+import atexit, sys, threading
+from pipeline import cli
+
+class Call:
+    def __del__(self):
+        lock.acquire()
+
+def interrupted(_args):
+    raise KeyboardInterrupt
+
+lock, call = threading.Lock(), Call()
+lock.acquire()
+atexit.register(print, "cleared up", flush=True)
+cli._COMMANDS["status"] = interrupted
+sys.exit(cli.main(["status", "--lake", "x"]))
+"""
+
+
+def test_ctrl_c_ends_the_process_though_a_client_of_a_runner_holds_a_lock_of_its_own(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", HELD], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (run.returncode, run.stdout) == (130, "cleared up\n"), run.stderr
+    assert "stopped; what was committed stays" in run.stderr

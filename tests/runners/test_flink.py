@@ -82,9 +82,12 @@ def test_ctrl_c_ends_the_job_on_the_cluster_too(flink: Flink, tmp_path: Path) ->
     with subprocess.Popen(
         [*command, *flink.cluster.words], env=environment(flink.emu), cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as run:
-        wait_for("the job's entries", lambda: entries(lake) >= 38)
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=60)
+        try:
+            wait_for("the job's entries", lambda: entries(lake) >= 38)
+            run.send_signal(signal.SIGINT)
+            _, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 130, said
     assert "stopped; what was committed stays" in said
     wait_for("the end of the job", lambda: flink.cluster.running_jobs() == [])
