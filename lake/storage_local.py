@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -59,7 +60,8 @@ class LocalStorage:
             while self._unflushed:
                 folder = self._unflushed.pop()  # first: what is put meanwhile adds it again
                 try:
-                    _flush_folder(folder)
+                    with suppress(FileNotFoundError):  # a folder that is gone has no names
+                        _flush_folder(folder)
                 except OSError:
                     self._unflushed.add(folder)
                     raise

@@ -140,3 +140,10 @@ def test_names_that_could_not_be_flushed_are_flushed_by_the_next(
     assert keys(storage, "entries") == []
     assert storage.put_if_absent("entries/1", b"")
     assert failed == [2]
+
+
+def test_folder_that_is_gone_has_no_names_to_flush(storage: LocalStorage) -> None:
+    storage.put("first/a", b"")
+    storage.delete("first/a")
+    (storage.root / "first").rmdir()
+    assert storage.put_if_absent("entries/1", b"")
