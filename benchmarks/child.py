@@ -23,8 +23,9 @@ def main(name: str, blobs: Path, out: Path, *, warm: bool = False) -> dict[str, 
       name: The contender's, or `limit`.
       blobs: The folder of blobs.
       out: The folder for its files.
-      warm: Whether another process uses and lets go of much memory right before. The host of a virtual machine takes
-        back what is free for seconds, and who asks for it first pays: up to a quarter of a short run's time.
+      warm: Whether another process uses and lets go of much memory right before, and the disk is at rest. The host of
+        a virtual machine takes back what is free for seconds, and who asks for it first pays: up to a quarter of a
+        short run's time.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -43,7 +44,7 @@ def main(name: str, blobs: Path, out: Path, *, warm: bool = False) -> dict[str, 
     out.mkdir(parents=True)
     if warm:
         _use_memory()
-    os.sync()  # auditlake alone flushes its files: with them it would flush what the contender before it left
+        os.sync()  # auditlake alone flushes its files: with them it would flush what the contender before it left
     before = os.times()
     try:
         CONTENDERS[name](blobs, out, columns)

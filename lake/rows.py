@@ -98,17 +98,16 @@ def parquet_writer(
 def parquet_form(schema: pa.Schema, rows: int, empty: Collection[str] = ()) -> dict[str, Any]:
     """Gives the form of a file of so many rows, as options of pyarrow's writer; `empty` as `parquet_writer` has it."""
     held = min(rows, ROW_GROUP_ROWS)
-    names = set(schema.names)
     filters = {name: {"ndv": max(held // share, 1), "fpp": 0.01} for name, share in BLOOM_FILTERS.items()}
     leaves = _leaves(schema)
     return {
         # What zstd needs before its first byte takes longer than to write an empty column.
         "compression": {leaf: "none" if leaf.partition(".")[0] in empty else "zstd" for leaf in leaves},
         "use_dictionary": [n for n in leaves if n not in _DISTINCT] if rows >= SMALL_ROWS else False,
-        "write_statistics": [c.name for c in common_columns() if c.name in names],
+        "write_statistics": [c.name for c in common_columns() if c.name in leaves],
         "store_schema": False,  # Parquet's own says as much
         "sorting_columns": [pq.SortingColumn(schema.get_field_index("CreationTime"))],
-        "bloom_filter_options": {name: sized for name, sized in filters.items() if name in names},
+        "bloom_filter_options": {name: sized for name, sized in filters.items() if name in leaves},
     }
 
 
